@@ -1,0 +1,60 @@
+"""What a public function says of bad input: the argument's name, what it was, what is expected.
+
+Kernels refuse bad input too, but tersely. The public functions call these checks only once a kernel has refused, or
+while PyTorch traces them, so that a good call pays nothing for them.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from bam_fused.reference import COMBINES
+
+DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+
+
+def _check_tensor(name: str, value: object, dtypes: tuple[torch.dtype, ...]) -> Tensor:
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{name} must be a torch.Tensor, got {type(value).__name__}")
+    if value.layout is not torch.strided:
+        raise TypeError(f"{name} must be a dense (strided) tensor, got layout {value.layout}")
+    if value.dtype not in dtypes:
+        expected = " or ".join(str(dtype) for dtype in dict.fromkeys(dtypes))
+        raise TypeError(f"{name} must have dtype {expected}, got {value.dtype}")
+    return value
+
+
+def check_feature_map(name: str, x: object) -> tuple[int, ...]:
+    """Raise TypeError or ValueError unless x is a dense floating-point (N, C, H, W) tensor; its shape."""
+    tensor = _check_tensor(name, x, DTYPES)
+    if tensor.dim() != 4:
+        raise ValueError(f"{name} must have shape (N, C, H, W), got {tuple(tensor.shape)}")
+    return tuple(tensor.shape)
+
+
+def check_combine(combine: object) -> None:
+    """Raise TypeError or ValueError unless combine is "sum", "product" or "max"."""
+    if not isinstance(combine, str):
+        raise TypeError(f"combine must be a string, one of {COMBINES}, got {type(combine).__name__}")
+    if combine not in COMBINES:
+        raise ValueError(f"combine must be one of {COMBINES}, got {combine!r}")
+
+
+def check_gate(x: object, channel_logits: object, spatial_logits: object, combine: object) -> None:
+    """Raise TypeError or ValueError, naming the argument, unless `gate` can take these."""
+    n, c, h, w = check_feature_map("x", x)
+    assert isinstance(x, Tensor)
+    for name, logits, shapes, letters in (
+        ("channel_logits", channel_logits, ((n, c), (n, c, 1, 1)), "(N, C) or (N, C, 1, 1)"),
+        ("spatial_logits", spatial_logits, ((n, h, w), (n, 1, h, w)), "(N, H, W) or (N, 1, H, W)"),
+    ):
+        tensor = _check_tensor(name, logits, (x.dtype, torch.float32))
+        if tuple(tensor.shape) not in shapes:
+            raise ValueError(
+                f"{name} must have shape {letters} = {shapes[0]} or {shapes[1]} for x of shape {(n, c, h, w)}, "
+                f"got {tuple(tensor.shape)}"
+            )
+        if tensor.device != x.device:
+            raise ValueError(f"{name} must be on the device of x, {x.device}, got {tensor.device}")
+    check_combine(combine)

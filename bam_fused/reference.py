@@ -1,0 +1,68 @@
+"""The formulas of BAM in plain PyTorch, in any dtype: what every kernel is validated against.
+
+Each function is differentiable and says nothing about speed. Source of the formulas: "BAM: Bottleneck Attention
+Module" (Park, Woo, Lee, Kweon, BMVC 2018), equations 1 and 2; the authors' code multiplies the two branches instead of
+adding them, and the paper's ablation (table 1b) also takes the maximum.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+COMBINES = ("sum", "product", "max")
+
+
+def _broadcast(x: Tensor, channel_logits: Tensor, spatial_logits: Tensor) -> tuple[Tensor, Tensor]:
+    """Both logits as views that broadcast against x: (N, C, 1, 1) and (N, 1, H, W)."""
+    n, c, h, w = x.shape
+    return channel_logits.reshape(n, c, 1, 1), spatial_logits.reshape(n, 1, h, w)
+
+
+def _combine(channel: Tensor, spatial: Tensor, combine: str) -> Tensor:
+    if combine == "sum":
+        return channel + spatial
+    if combine == "product":
+        return channel * spatial
+    if combine == "max":
+        return torch.maximum(channel, spatial)
+    raise ValueError(f"combine must be one of {COMBINES}, got {combine!r}")
+
+
+def gate(x: Tensor, channel_logits: Tensor, spatial_logits: Tensor, combine: str = "sum") -> Tensor:
+    """F' = F + F * sigmoid(combine(Mc, Ms)), the paper's equations 1 and 2.
+
+    x (N, C, H, W); channel_logits (N, C) or (N, C, 1, 1); spatial_logits (N, H, W) or (N, 1, H, W).
+    """
+    logits = _combine(*_broadcast(x, channel_logits, spatial_logits), combine)
+    return x + x * torch.sigmoid(logits)
+
+
+def gate_backward(
+    grad: Tensor, x: Tensor, channel_logits: Tensor, spatial_logits: Tensor, combine: str = "sum"
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of `gate` in x, channel_logits and spatial_logits, written out so that they can be differentiated again.
+
+    With s = sigmoid(z) and t = grad * x * s * (1 - s): dx = grad * (1 + s), and t flows to z, hence to both logits; under
+    "max" it goes to the larger one, half to each where they are equal, as `torch.maximum` does.
+    """
+    channel, spatial = _broadcast(x, channel_logits, spatial_logits)
+    s = torch.sigmoid(_combine(channel, spatial, combine))
+    t = grad * x * (s * (1 - s))
+    if combine == "product":
+        to_channel, to_spatial = t * spatial, t * channel
+    elif combine == "max":
+        share = (channel > spatial).to(t.dtype) + 0.5 * (channel == spatial).to(t.dtype)
+        to_channel, to_spatial = t * share, t * (1 - share)
+    else:
+        to_channel = to_spatial = t
+    return (
+        grad * (1 + s),
+        to_channel.sum((2, 3)).reshape(channel_logits.shape),
+        to_spatial.sum(1).reshape(spatial_logits.shape),
+    )
+
+
+def global_avg_pool(x: Tensor) -> Tensor:
+    """The mean over H and W: (N, C, H, W) -> (N, C)."""
+    return x.mean((2, 3))
