@@ -1,0 +1,34 @@
+"""The end of every BAM: bring both logits to what the gate takes, then gate."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from bam_fused.functional.gate import gate
+
+
+def attend(x: Tensor, channel_logits: Tensor, spatial_logits: Tensor, combine: str) -> Tensor:
+    """`gate`, after mending what a module's branches may produce and the gate refuses.
+
+    Under autocast the logits can be narrower than x: they become float32. A spatial map smaller than x (padding below
+    the dilation) is broadcast where one size is 1, as `expand_as` does in the public implementations.
+
+    Raises:
+        ValueError: the spatial map can not be broadcast to x's H and W.
+    """
+    h, w = x.shape[2:]
+    if spatial_logits.shape[2:] != x.shape[2:]:
+        if spatial_logits.shape[2] not in (1, h) or spatial_logits.shape[3] not in (1, w):
+            raise ValueError(
+                f"x of size {h} x {w} leaves a spatial map of {tuple(spatial_logits.shape[2:])}, which can not be "
+                "broadcast to it: padding must equal dilation, or x be of the one size that leaves 1 x 1"
+            )
+        spatial_logits = spatial_logits.expand(-1, -1, h, w)
+    return gate(x, _accepted(channel_logits, x), _accepted(spatial_logits, x), combine)
+
+
+def _accepted(logits: Tensor, x: Tensor) -> Tensor:
+    if logits.dtype in (x.dtype, torch.float32):
+        return logits
+    return logits.to(torch.promote_types(x.dtype, torch.float32))

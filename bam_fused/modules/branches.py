@@ -1,0 +1,135 @@
+"""The two branches of BAM: ordinary Linear, Conv2d and BatchNorm children under regular names.
+
+Layer i of a branch is `linears.{i}` or `convs.{i}`, and what normalises its output is `norms.{i}` (an Identity where
+nothing does). Every public implementation is this structure under other names, so a layout is a table of names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from bam_fused.functional.global_avg_pool import global_avg_pool
+
+AFTER = ("none", "relu", "bn", "bn-relu")
+"""What can follow a layer."""
+
+
+def _norms(
+    kind: type[nn.Module], widths: Sequence[int], after: Sequence[str], factory: dict[str, Any]
+) -> nn.ModuleList:
+    return nn.ModuleList(
+        kind(width, **factory) if "bn" in what else nn.Identity() for width, what in zip(widths, after, strict=True)
+    )
+
+
+class _Branch(nn.Module):
+    """Layers, each followed by its norm and, where `activated`, by a ReLU."""
+
+    def __init__(self, after: Sequence[str]) -> None:
+        super().__init__()
+        self.after = tuple(after)
+
+    def _run(self, layers: nn.ModuleList, norms: nn.ModuleList, features: Tensor) -> Tensor:
+        for layer, norm, after in zip(layers, norms, self.after, strict=True):
+            features = norm(layer(features))
+            if "relu" in after:
+                features = F.relu(features)
+        return features
+
+
+class ChannelBranch(_Branch):
+    """Pool, then a multi-layer perceptron: (N, C, H, W) -> channel logits (N, C).
+
+    Args:
+        widths: the width before, between and after the layers: (C, h, ..., h, C).
+        after: for each layer, what follows it, one of `AFTER`.
+        bias: for each layer, whether it has one.
+        mlp: "linear" (Linear, BatchNorm1d) or "conv" (1x1 Conv2d, BatchNorm2d), the same arithmetic.
+        legacy_pool: pool only the left H x H crop of a map with H < W < 2H, as the authors' code does.
+    """
+
+    def __init__(
+        self,
+        widths: Sequence[int],
+        after: Sequence[str],
+        bias: Sequence[bool],
+        mlp: str = "linear",
+        legacy_pool: bool = False,
+        **factory: Any,
+    ) -> None:
+        super().__init__(after)
+        self.legacy_pool = legacy_pool
+        conv = mlp == "conv"
+        self.linears = nn.ModuleList(
+            nn.Conv2d(i, o, 1, bias=b, **factory) if conv else nn.Linear(i, o, bias=b, **factory)
+            for i, o, b in zip(widths[:-1], widths[1:], bias, strict=True)
+        )
+        self.norms = _norms(nn.BatchNorm2d if conv else nn.BatchNorm1d, widths[1:], after, factory)
+
+    def forward(self, x: Tensor) -> Tensor:
+        pooled = global_avg_pool(left_crop(x) if self.legacy_pool else x)
+        if isinstance(self.linears[0], nn.Conv2d):
+            pooled = pooled[:, :, None, None]
+        return self._run(self.linears, self.norms, pooled).flatten(1)
+
+
+class SpatialBranch(_Branch):
+    """1x1 reduction, dilated 3x3 convolutions, 1x1 to one channel: (N, C, H, W) -> spatial logits (N, 1, H, W).
+
+    Args:
+        channels, hidden: C and the width after the reduction.
+        dilations: one for each 3x3 convolution.
+        paddings: likewise; the map keeps its size where padding equals dilation.
+        after, bias: for each layer (reduction, 3x3 convolutions, last), as in `ChannelBranch`.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        hidden: int,
+        dilations: Sequence[int],
+        paddings: Sequence[int],
+        after: Sequence[str],
+        bias: Sequence[bool],
+        **factory: Any,
+    ) -> None:
+        super().__init__(after)
+        convs = [nn.Conv2d(channels, hidden, 1, bias=bias[0], **factory)]
+        for dilation, padding, b in zip(dilations, paddings, bias[1:-1], strict=True):
+            convs.append(nn.Conv2d(hidden, hidden, 3, padding=padding, dilation=dilation, bias=b, **factory))
+        convs.append(nn.Conv2d(hidden, 1, 1, bias=bias[-1], **factory))
+        self.convs = nn.ModuleList(convs)
+        self.norms = _norms(nn.BatchNorm2d, [hidden] * (len(convs) - 1) + [1], after, factory)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self._run(self.convs, self.norms, x)
+
+
+def left_crop(x: Tensor) -> Tensor:
+    """The left H x H crop of x: all that `avg_pool2d(x, H, stride=H)`, the pool of the authors' code, looks at.
+
+    Raises:
+        ValueError: W < H or W >= 2H, where the authors' code fails too.
+    """
+    h, w = x.shape[2:]
+    if not h <= w < 2 * h:
+        raise ValueError(f"x must have H <= W < 2H for legacy_pool, got {tuple(x.shape)}")
+    return x[..., :h]
+
+
+def initialise(branch: _Branch) -> None:
+    """He initialisation for the layers that feed a ReLU, variance-preserving for the last one, biases zero."""
+    layers = [m for m in branch.modules() if isinstance(m, (nn.Linear, nn.Conv2d))]
+    for layer in layers:
+        if layer is layers[-1]:
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="linear")
+        else:
+            nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+        if layer.bias is not None:
+            with torch.no_grad():
+                layer.bias.zero_()
