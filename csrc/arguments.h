@@ -3,11 +3,10 @@
 
 #include <string>
 
+#include "combine.h"
 #include "stable.h"
 
 namespace bam_fused {
-
-enum class Combine { sum, product, max };
 
 inline Combine parse_combine(const std::string& name) {
   if (name == "sum") return Combine::sum;

@@ -1,0 +1,66 @@
+// Walking a row of columns by whole vectors, and what is left at its end.
+//
+// A tail shorter than a vector is taken together with columns already done: the last vector starts earlier and overlaps.
+// Writing a result twice is harmless; sums keep only the lanes that are new. A row shorter than one vector goes through a
+// zero-padded copy instead.
+#pragma once
+
+#include "simd.h"
+
+namespace bam_fused::cpu {
+namespace {
+
+struct Whole {};                       // a vector inside the row
+struct Overlap { int64_t done; };      // the last vector; its first `done` lanes have been taken already
+struct Short { int64_t count; };       // the only vector, of which `count` lanes exist
+
+template <class T> inline Vec<Accumulator<T>> load(const T* p, Whole) { return load(p); }
+template <class T> inline Vec<Accumulator<T>> load(const T* p, Overlap) { return load(p); }
+template <class T> inline Vec<Accumulator<T>> load(const T* p, Short part) {
+  T padded[kLanes<Accumulator<T>>] = {};
+  memcpy(padded, p, part.count * sizeof(T));
+  return load(padded);
+}
+
+template <class T> inline void store(T* p, Vec<Accumulator<T>> v, Whole) { store(p, v); }
+template <class T> inline void store(T* p, Vec<Accumulator<T>> v, Overlap) { store(p, v); }
+template <class T> inline void store(T* p, Vec<Accumulator<T>> v, Short part) {
+  T padded[kLanes<Accumulator<T>>];
+  store(padded, v);
+  memcpy(p, padded, part.count * sizeof(T));
+}
+
+// The lanes that count once in a sum.
+template <class A> inline Vec<A> only_new(Vec<A> v, Whole) { return v; }
+template <class A> inline Vec<A> only_new(Vec<A> v, Overlap part) { return keep<A>(lanes_from<A>(part.done), v); }
+template <class A> inline Vec<A> only_new(Vec<A> v, Short part) { return keep<A>(~lanes_from<A>(part.count), v); }
+
+// Calls step(column, Whole | Overlap | Short) until every column of the row is covered.
+template <class A, class Step> inline void for_columns(int64_t columns, Step&& step) {
+  constexpr int64_t lanes = kLanes<A>;
+  int64_t k = 0;
+  for (; k + lanes <= columns; k += lanes) step(k, Whole{});
+  if (k == columns) return;
+  if (columns >= lanes) {
+    step(columns - lanes, Overlap{lanes - (columns - k)});
+  } else {
+    step(int64_t{0}, Short{columns});
+  }
+}
+
+// The sum over the row of the vectors that step returns. Two levels of sums keep the rounding error near that of a pairwise
+// sum: the long run of additions is cut into blocks.
+template <class A, class Step> inline A sum_columns(int64_t columns, Step&& step) {
+  constexpr int64_t block = 16 * kLanes<A>;
+  Vec<A> total{};
+  for (int64_t begin = 0, end; begin < columns; begin = end) {
+    end = columns - begin < 2 * block ? columns : begin + block;  // never a last block shorter than a vector
+    Vec<A> sum{};
+    for_columns<A>(end - begin, [&](int64_t k, auto part) { sum += step(begin + k, part); });
+    total += sum;
+  }
+  return sum_lanes<A>(total);
+}
+
+}  // namespace
+}  // namespace bam_fused::cpu

@@ -1,0 +1,196 @@
+// The gate on one tile: out = x + x * sigmoid(combine(row logit, column logit)), and its backward.
+//
+// For "sum" the exponential separates: sigmoid(a + b) = 1 / (1 + exp(-a) exp(-b)), one exponential per row and per column
+// instead of one per element; for "max" so does the sigmoid itself, which is monotonic. Where a logit of the tile is
+// beyond the range in which that is exact and free of overflow, or not a number, the tile takes the direct path.
+#pragma once
+
+#include "columns.h"
+#include "tiles.h"
+
+namespace bam_fused::cpu {
+namespace {
+
+template <class A> struct SeparableRange;  // for |a|, |b| up to this, exp(-a) exp(-b) is a normal number
+template <> struct SeparableRange<float> { static constexpr float largest = 40.0f; };
+template <> struct SeparableRange<double> { static constexpr double largest = 350.0; };
+
+template <class A> constexpr int64_t kMaxTileColumns = kMaxTileColumnBytes / (int64_t)sizeof(A);
+
+// One side's logits, padded with zeros to whole vectors, and the term that each contributes where the gate separates.
+template <class A, int64_t size> struct Side {
+  A logit[size + kLanes<A>];
+  A term[size + kLanes<A>];
+
+  // Loads `count` logits; true if all are in the separable range.
+  bool load_logits(const A* from, int64_t count) {
+    memcpy(logit, from, count * sizeof(A));
+    memset(logit + count, 0, kLanes<A> * sizeof(A));
+    Bits<A> inside = ~Bits<A>{};
+    for (int64_t k = 0; k < count; k += kLanes<A>) {
+      const Vec<A> v = load(logit + k);
+      const A largest = SeparableRange<A>::largest;
+      inside &= (v <= largest) & (v >= -largest);
+    }
+    bool all = true;
+    for (int i = 0; i < kLanes<A>; ++i) all = all && inside[i];
+    return all;
+  }
+
+  template <Combine combine> void separate(int64_t count) {
+    for (int64_t k = 0; k < count; k += kLanes<A>) {
+      const Vec<A> v = load(logit + k);
+      store(term + k, combine == Combine::max ? sigmoid<A>(v) : exp_in_range(-v));
+    }
+  }
+};
+
+template <class A> struct TileLogits {
+  Side<A, kMaxTileRows> row;
+  Side<A, kMaxTileColumns<A>> column;
+};
+
+template <class A> struct Gate {
+  Vec<A> sigmoid, slope;  // the slope is sigmoid's derivative
+};
+
+template <class A> inline Vec<A> maximum(Vec<A> a, Vec<A> b) {  // NaN if either is, as torch.maximum
+  const Vec<A> larger = a > b ? a : b;
+  return a == a ? larger : a;
+}
+
+// The gate of row `row` and the vector of columns from `k` on. An unused slope costs nothing: it is inlined and dropped.
+template <class T, Combine combine, bool separable, class A = Accumulator<T>>
+inline Gate<A> gate_at(const TileLogits<A>& logits, int64_t row, int64_t k) {
+  if constexpr (separable && combine == Combine::sum) {
+    const Vec<A> q = logits.row.term[row] * load(logits.column.term + k);
+    const Vec<A> s = reciprocal<T>(A(1) + q);
+    return {s, s * (q * s)};
+  } else {
+    Vec<A> s;
+    if constexpr (separable) {
+      const Vec<A> column = load(logits.column.term + k), same = splat(logits.row.term[row]);
+      s = same > column ? same : column;
+    } else {
+      const Vec<A> column = load(logits.column.logit + k), same = splat(logits.row.logit[row]);
+      if constexpr (combine == Combine::sum) s = sigmoid<T>(same + column);
+      if constexpr (combine == Combine::product) s = sigmoid<T>(same * column);
+      if constexpr (combine == Combine::max) s = sigmoid<T>(maximum<A>(same, column));
+    }
+    return {s, s * (A(1) - s)};
+  }
+}
+
+template <class T, Combine combine, bool separable>
+void gate_tile(const GateArguments& arguments, const Tile& tile, const TileLogits<Accumulator<T>>& logits) {
+  using A = Accumulator<T>;
+  for (int64_t row = 0; row < tile.rows; ++row) {
+    const T* x = row_at<const T>(arguments.x, tile, row);
+    T* out = row_at<T>(arguments.out, tile, row);
+    for_columns<A>(tile.columns, [&](int64_t k, auto part) {
+      const Vec<A> v = load(x + k, part);
+      store(out + k, v * gate_at<T, combine, separable>(logits, row, k).sigmoid + v, part);
+    });
+  }
+}
+
+// With t = grad * x * slope: dx = grad + grad * sigmoid, and t, weighted by the other logit ("product") or by which logit
+// won ("max", half to each on a tie), is summed over the row and over the column.
+template <class T, Combine combine, bool separable>
+void gate_backward_tile(
+    const GateBackwardArguments& arguments, const Tile& tile, const TileLogits<Accumulator<T>>& logits) {
+  using A = Accumulator<T>;
+  const Tiling& tiling = arguments.tiling;
+  A column_sums[kMaxTileColumns<A> + kLanes<A>];
+  memset(column_sums, 0, (tile.columns + kLanes<A>) * sizeof(A));
+  A* row_sums = (A*)arguments.row_partials +
+                (tile.sample * tiling.column_tiles + tile.column_tile) * tiling.rows + tile.row;
+  for (int64_t row = 0; row < tile.rows; ++row) {
+    const T* grad = row_at<const T>(arguments.grad, tile, row);
+    const T* x = row_at<const T>(arguments.x, tile, row);
+    T* dx = row_at<T>(arguments.dx, tile, row);
+    const Vec<A> row_logit = splat(logits.row.logit[row]);
+    row_sums[row] = sum_columns<A>(tile.columns, [&](int64_t k, auto part) {
+      const Vec<A> g = load(grad + k, part);
+      const Gate<A> gate = gate_at<T, combine, separable>(logits, row, k);
+      const Vec<A> t = only_new<A>(g * load(x + k, part) * gate.slope, part);
+      store(dx + k, g * gate.sigmoid + g, part);
+      Vec<A> to_row = t, to_column = t;
+      if constexpr (combine != Combine::sum) {
+        const Vec<A> column_logit = load(logits.column.logit + k);
+        Vec<A> row_weight = column_logit, column_weight = row_logit;
+        if constexpr (combine == Combine::max) {
+          row_weight = row_logit > column_logit ? splat(A(1)) : splat(A(0));
+          row_weight = row_logit == column_logit ? splat(A(0.5)) : row_weight;
+          column_weight = A(1) - row_weight;
+        }
+        to_row = t * row_weight;
+        to_column = t * column_weight;
+      }
+      store(column_sums + k, load(column_sums + k) + to_column);
+      return to_row;
+    });
+  }
+  A* column_partials = (A*)arguments.column_partials +
+                       (tile.sample * tiling.row_tiles + tile.row_tile) * tiling.columns + tile.column;
+  memcpy(column_partials, column_sums, tile.columns * sizeof(A));
+}
+
+// Calls body(tile, logits, separable) for the tiles begin to end, with the logits of each loaded.
+template <class A, Combine combine, class Body>
+inline void for_gate_tiles(
+    const Tiling& tiling, const void* row_logits, const void* column_logits, int64_t begin, int64_t end, Body&& body) {
+  alignas(BAM_VECTOR_BYTES) TileLogits<A> logits;
+  for (int64_t index = begin; index < end; ++index) {
+    const Tile tile = tile_at(tiling, index);
+    const bool rows_inside =
+        logits.row.load_logits((const A*)row_logits + tile.sample * tiling.rows + tile.row, tile.rows);
+    const bool columns_inside = logits.column.load_logits(
+        (const A*)column_logits + tile.sample * tiling.columns + tile.column, tile.columns);
+    const bool separable = combine != Combine::product && rows_inside && columns_inside;
+    if (separable) {
+      logits.row.template separate<combine>(tile.rows);
+      logits.column.template separate<combine>(tile.columns);
+    }
+    body(tile, logits, separable);
+  }
+}
+
+template <class T, Combine combine> void gate_tiles(const GateArguments& a, int64_t begin, int64_t end) {
+  for_gate_tiles<Accumulator<T>, combine>(
+      a.tiling, a.row_logits, a.column_logits, begin, end, [&](const Tile& tile, const auto& logits, bool separable) {
+        if constexpr (combine != Combine::product) {
+          if (separable) return gate_tile<T, combine, true>(a, tile, logits);
+        }
+        gate_tile<T, combine, false>(a, tile, logits);
+      });
+}
+
+template <class T, Combine combine> void gate_backward_tiles(const GateBackwardArguments& a, int64_t begin, int64_t end) {
+  for_gate_tiles<Accumulator<T>, combine>(
+      a.tiling, a.row_logits, a.column_logits, begin, end, [&](const Tile& tile, const auto& logits, bool separable) {
+        if constexpr (combine != Combine::product) {
+          if (separable) return gate_backward_tile<T, combine, true>(a, tile, logits);
+        }
+        gate_backward_tile<T, combine, false>(a, tile, logits);
+      });
+}
+
+template <class T> void gate(const GateArguments& a, int64_t begin, int64_t end) {
+  switch (a.combine) {
+    case Combine::sum: return gate_tiles<T, Combine::sum>(a, begin, end);
+    case Combine::product: return gate_tiles<T, Combine::product>(a, begin, end);
+    case Combine::max: return gate_tiles<T, Combine::max>(a, begin, end);
+  }
+}
+
+template <class T> void gate_backward(const GateBackwardArguments& a, int64_t begin, int64_t end) {
+  switch (a.combine) {
+    case Combine::sum: return gate_backward_tiles<T, Combine::sum>(a, begin, end);
+    case Combine::product: return gate_backward_tiles<T, Combine::product>(a, begin, end);
+    case Combine::max: return gate_backward_tiles<T, Combine::max>(a, begin, end);
+  }
+}
+
+}  // namespace
+}  // namespace bam_fused::cpu

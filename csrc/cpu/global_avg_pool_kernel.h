@@ -1,0 +1,42 @@
+// The sums behind global average pooling, on one tile: over the columns of each row, or over the rows of each column.
+#pragma once
+
+#include "columns.h"
+#include "tiles.h"
+
+namespace bam_fused::cpu {
+namespace {
+
+template <class T> void sum_over_columns(const PoolArguments& arguments, const Tile& tile) {
+  using A = Accumulator<T>;
+  const Tiling& tiling = arguments.tiling;
+  A* sums = (A*)arguments.row_partials + (tile.sample * tiling.column_tiles + tile.column_tile) * tiling.rows + tile.row;
+  for (int64_t row = 0; row < tile.rows; ++row) {
+    const T* x = row_at<const T>(arguments.x, tile, row);
+    sums[row] = sum_columns<A>(
+        tile.columns, [&](int64_t k, auto part) { return only_new<A>(load(x + k, part), part); });
+  }
+}
+
+template <class T> void sum_over_rows(const PoolArguments& arguments, const Tile& tile) {
+  using A = Accumulator<T>;
+  const Tiling& tiling = arguments.tiling;
+  A* sums = (A*)arguments.column_partials + (tile.sample * tiling.row_tiles + tile.row_tile) * tiling.columns + tile.column;
+  memset(sums, 0, tile.columns * sizeof(A));
+  for (int64_t row = 0; row < tile.rows; ++row) {
+    const T* x = row_at<const T>(arguments.x, tile, row);
+    for_columns<A>(tile.columns, [&](int64_t k, auto part) {
+      store(sums + k, load(sums + k, part) + only_new<A>(load(x + k, part), part), part);
+    });
+  }
+}
+
+template <class T> void global_avg_pool(const PoolArguments& arguments, int64_t begin, int64_t end) {
+  for (int64_t index = begin; index < end; ++index) {
+    const Tile tile = tile_at(arguments.tiling, index);
+    arguments.row_partials ? sum_over_columns<T>(arguments, tile) : sum_over_rows<T>(arguments, tile);
+  }
+}
+
+}  // namespace
+}  // namespace bam_fused::cpu

@@ -1,0 +1,24 @@
+// The kernels for one instruction set. The build compiles this file once for each, with the compiler's flags for it,
+// BAM_VECTOR_BYTES (the width of its vectors) and BAM_INSTRUCTION_SET (its name).
+#include "gate_kernel.h"
+#include "global_avg_pool_kernel.h"
+#include "sum_partials_kernel.h"
+
+#define BAM_QUOTE_(name) #name
+#define BAM_QUOTE(name) BAM_QUOTE_(name)
+#define BAM_TABLE_(name) kernels_##name
+#define BAM_TABLE(name) BAM_TABLE_(name)
+#define BAM_EACH_STORAGE(kernel) {kernel<float>, kernel<double>, kernel<BFloat16>, kernel<Float16>}
+
+namespace bam_fused::cpu {
+
+extern const Kernels BAM_TABLE(BAM_INSTRUCTION_SET);
+const Kernels BAM_TABLE(BAM_INSTRUCTION_SET) = {
+    BAM_QUOTE(BAM_INSTRUCTION_SET),
+    BAM_EACH_STORAGE(gate),
+    BAM_EACH_STORAGE(gate_backward),
+    BAM_EACH_STORAGE(global_avg_pool),
+    BAM_EACH_STORAGE(sum_partials),
+};
+
+}  // namespace bam_fused::cpu

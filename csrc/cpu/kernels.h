@@ -1,0 +1,82 @@
+// What the CPU operators ask of the kernels: plain structs and one table of functions per instruction set.
+//
+// instruction_set.cpp is compiled once per instruction set and defines one such table each time; dispatch.cpp picks one at
+// run time. The kernels include no header of PyTorch or of the C++ library, so that no function compiled for AVX-512 can be
+// linked into code that runs without it.
+#pragma once
+
+#include <stdint.h>
+
+#include "../combine.h"
+
+namespace bam_fused {
+
+namespace cpu {
+
+enum Storage { kFloat32, kFloat64, kBFloat16, kFloat16, kStorages };
+
+// A feature map as rows of adjacent columns (../matrix.h), strides in elements.
+struct Map {
+  void* data;
+  int64_t stride_sample, stride_row;
+};
+
+// A launch over all samples, cut into tiles of rows and columns. The cut depends on the shape alone, never on the number of
+// threads: so do the results, to the bit.
+struct Tiling {
+  int64_t samples, rows, columns;
+  int64_t tile_rows, tile_columns;  // the size of a tile
+  int64_t row_tiles, column_tiles;  // how many there are per sample
+
+  int64_t tiles() const { return samples * row_tiles * column_tiles; }
+};
+
+// "Accumulator" below is float64 for float64 feature maps and float32 for all others.
+struct GateArguments {
+  Tiling tiling;
+  Combine combine;
+  Map x, out;
+  const void* row_logits;     // accumulator [samples, rows]
+  const void* column_logits;  // accumulator [samples, columns]
+};
+
+struct GateBackwardArguments {
+  Tiling tiling;
+  Combine combine;
+  Map grad, x, dx;
+  const void* row_logits;
+  const void* column_logits;
+  void* row_partials;     // accumulator [samples, column_tiles, rows]
+  void* column_partials;  // accumulator [samples, row_tiles, columns]
+};
+
+struct PoolArguments {
+  Tiling tiling;
+  Map x;
+  void* row_partials;     // one of these two is null: the sums over columns, as above,
+  void* column_partials;  // or the sums over rows
+};
+
+// out[sample, i] = scale * (the sum over the partials of in[sample, partial, i]), in the order of the partials
+struct SumPartialsArguments {
+  const void* in;  // accumulator [samples, partials, length]
+  void* out;       // `out_storage` [samples, length]
+  Storage out_storage;
+  int64_t samples, partials, length;
+  double scale;
+};
+
+// Tiles (or samples) begin to end, exclusive.
+struct Kernels {
+  const char* name;
+  void (*gate[kStorages])(const GateArguments&, int64_t begin, int64_t end);
+  void (*gate_backward[kStorages])(const GateBackwardArguments&, int64_t begin, int64_t end);
+  void (*global_avg_pool[kStorages])(const PoolArguments&, int64_t begin, int64_t end);
+  void (*sum_partials[kStorages])(const SumPartialsArguments&, int64_t begin, int64_t end);  // by the storage of x
+};
+
+constexpr int64_t kMaxTileRows = 32;            // a column of a partial sum is at most this long: rounding grows with it
+constexpr int64_t kMaxTileColumnBytes = 16384;  // of accumulators: a tile's column logits and sums stay in the L1 cache
+
+}  // namespace cpu
+}  // namespace bam_fused

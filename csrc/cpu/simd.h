@@ -1,0 +1,185 @@
+// SIMD through the compiler's own vector types (GCC and Clang): the same source for AVX-512, AVX2, SSE2 and NEON.
+//
+// BAM_VECTOR_BYTES, set by the build for each instruction set, is the width. Everything lies in an unnamed namespace: each
+// instruction set keeps its own copy.
+#pragma once
+
+#include <stdint.h>
+#include <string.h>
+#ifdef __F16C__
+#include <immintrin.h>
+#endif
+
+namespace bam_fused::cpu {
+namespace {
+
+struct BFloat16 { uint16_t bits; };
+struct Float16 { uint16_t bits; };
+
+template <class A> struct VectorOf;
+template <> struct VectorOf<float> {
+  typedef float type __attribute__((vector_size(BAM_VECTOR_BYTES)));
+  typedef int32_t bits __attribute__((vector_size(BAM_VECTOR_BYTES)));
+};
+template <> struct VectorOf<double> {
+  typedef double type __attribute__((vector_size(BAM_VECTOR_BYTES)));
+  typedef int64_t bits __attribute__((vector_size(BAM_VECTOR_BYTES)));
+};
+template <class A> using Vec = typename VectorOf<A>::type;    // a vector of accumulators
+template <class A> using Bits = typename VectorOf<A>::bits;   // integers of the same width; also what a comparison gives
+template <class A> constexpr int kLanes = BAM_VECTOR_BYTES / sizeof(A);
+
+// The type that a stored element is computed in.
+template <class T> struct AccumulatorOf { using type = float; };
+template <> struct AccumulatorOf<double> { using type = double; };
+template <class T> using Accumulator = typename AccumulatorOf<T>::type;
+
+template <class To, class From> inline To bit_cast(From from) {
+  static_assert(sizeof(To) == sizeof(From));
+  To to;
+  memcpy(&to, &from, sizeof to);
+  return to;
+}
+
+// ---- one vector from memory, one vector to memory ----
+
+inline Vec<float> load(const float* p) { Vec<float> v; memcpy(&v, p, sizeof v); return v; }
+inline Vec<double> load(const double* p) { Vec<double> v; memcpy(&v, p, sizeof v); return v; }
+inline void store(float* p, Vec<float> v) { memcpy(p, &v, sizeof v); }
+inline void store(double* p, Vec<double> v) { memcpy(p, &v, sizeof v); }
+
+typedef uint16_t HalfBits __attribute__((vector_size(BAM_VECTOR_BYTES / 2)));
+typedef uint32_t WordBits __attribute__((vector_size(BAM_VECTOR_BYTES)));
+
+inline Vec<float> load(const BFloat16* p) {
+  HalfBits half;
+  memcpy(&half, p, sizeof half);
+  return bit_cast<Vec<float>>(__builtin_convertvector(half, WordBits) << 16);
+}
+
+inline void store(BFloat16* p, Vec<float> v) {  // to nearest, ties to even; every NaN becomes the quiet one
+  const WordBits bits = bit_cast<WordBits>(v);
+  const WordBits rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
+  const Bits<float> is_number = v == v;
+  const HalfBits half = __builtin_convertvector(is_number ? rounded : rounded * 0 + 0x7fc0, HalfBits);
+  memcpy(p, &half, sizeof half);
+}
+
+#if defined(__AVX512F__)
+inline Vec<float> load(const Float16* p) {
+  return (Vec<float>)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i*)p));
+}
+inline void store(Float16* p, Vec<float> v) {
+  _mm256_storeu_si256((__m256i*)p, _mm512_cvtps_ph((__m512)v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+}
+#elif defined(__F16C__)
+inline Vec<float> load(const Float16* p) { return (Vec<float>)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i*)p)); }
+inline void store(Float16* p, Vec<float> v) {
+  _mm_storeu_si128((__m128i*)p, _mm256_cvtps_ph((__m256)v, _MM_FROUND_TO_NEAREST_INT));
+}
+#else
+inline Vec<float> load(const Float16* p) {
+  Vec<float> v;
+  for (int i = 0; i < kLanes<float>; ++i) v[i] = (float)bit_cast<_Float16>(p[i]);
+  return v;
+}
+inline void store(Float16* p, Vec<float> v) {
+  for (int i = 0; i < kLanes<float>; ++i) p[i] = bit_cast<Float16>((_Float16)v[i]);
+}
+#endif
+
+// ---- arithmetic ----
+
+template <class A> inline Vec<A> splat(A value) { return Vec<A>{} + value; }
+
+template <class A> inline A sum_lanes(Vec<A> v) {
+  A lanes[kLanes<A>];
+  store(lanes, v);
+  for (int width = kLanes<A> / 2; width > 0; width /= 2) {
+    for (int i = 0; i < width; ++i) lanes[i] += lanes[i + width];
+  }
+  return lanes[0];
+}
+
+// All ones in the lanes from `first` on.
+template <class A> inline Bits<A> lanes_from(int64_t first) {
+  Bits<A> mask;
+  for (int i = 0; i < kLanes<A>; ++i) mask[i] = i >= first ? -1 : 0;
+  return mask;
+}
+
+template <class A> inline Vec<A> keep(Bits<A> mask, Vec<A> v) { return bit_cast<Vec<A>>(bit_cast<Bits<A>>(v) & mask); }
+
+// 1 / v for v in [1, 1e38]. What is rounded to 16 bits needs no exact division: an estimate of 12 or 14 bits and one step of
+// Newton's method, good to about 23 bits, take half its time.
+template <class T> inline Vec<Accumulator<T>> reciprocal(Vec<Accumulator<T>> v) {
+#if defined(__AVX512F__) || defined(__AVX2__)
+  if constexpr (sizeof(T) == 2) {
+#if defined(__AVX512F__)
+    const Vec<float> estimate = (Vec<float>)_mm512_rcp14_ps((__m512)v);
+#else
+    const Vec<float> estimate = (Vec<float>)_mm256_rcp_ps((__m256)v);
+#endif
+    return estimate * (2.0f - v * estimate);
+  }
+#endif
+  return Accumulator<T>(1) / v;
+}
+
+// exp for arguments whose result is a normal number. x = n ln2 + r with |r| <= ln2 / 2, exp(r) by a polynomial, 2^n by the
+// exponent bits; under one unit in the last place. The float32 polynomial is Cephes' (Moshier, expf.c), the float64 one
+// Taylor's, whose first neglected term is 4e-18.
+inline Vec<float> exp_in_range(Vec<float> x) {
+  const float shift = 0x1.8p23f;  // adding it rounds to an integer, left in the low bits
+  const Vec<float> shifted = x * 1.44269504088896341f + shift;
+  const Vec<float> n = shifted - shift;
+  const Vec<float> r = (x - n * 0.693359375f) - n * -2.12194440e-4f;
+  Vec<float> p = splat(1.9875691500e-4f);
+  p = p * r + 1.3981999507e-3f;
+  p = p * r + 8.3334519073e-3f;
+  p = p * r + 4.1665795894e-2f;
+  p = p * r + 1.6666665459e-1f;
+  p = p * r + 5.0000001201e-1f;
+  p = (p * r * r + r) + 1.0f;
+  return bit_cast<Vec<float>>(bit_cast<Bits<float>>(p) + (bit_cast<Bits<float>>(shifted) << 23));
+}
+
+inline Vec<double> exp_in_range(Vec<double> x) {
+  const double shift = 0x1.8p52;
+  const Vec<double> shifted = x * 1.44269504088896340736 + shift;
+  const Vec<double> n = shifted - shift;
+  const Vec<double> r = (x - n * 6.93145751953125e-1) - n * 1.42860682030941723212e-6;
+  Vec<double> p = splat(1.0 / 6227020800.0);
+  p = p * r + 1.0 / 479001600.0;
+  p = p * r + 1.0 / 39916800.0;
+  p = p * r + 1.0 / 3628800.0;
+  p = p * r + 1.0 / 362880.0;
+  p = p * r + 1.0 / 40320.0;
+  p = p * r + 1.0 / 5040.0;
+  p = p * r + 1.0 / 720.0;
+  p = p * r + 1.0 / 120.0;
+  p = p * r + 1.0 / 24.0;
+  p = p * r + 1.0 / 6.0;
+  p = p * r + 0.5;
+  p = (p * r * r + r) + 1.0;
+  return bit_cast<Vec<double>>(bit_cast<Bits<double>>(p) + (bit_cast<Bits<double>>(shifted) << 52));
+}
+
+template <class A> struct ExpRange;  // exp(±largest) is a normal number; from `overflow` on exp is infinite
+template <> struct ExpRange<float> { static constexpr float largest = 87.0f, overflow = 88.7228f; };
+template <> struct ExpRange<double> { static constexpr double largest = 708.0, overflow = 709.7827; };
+
+// 1 / (1 + exp(-z)) for any z, as precise as T can hold; NaN stays NaN, and 0 comes where exp(-z) overflows, as in PyTorch.
+template <class T> inline Vec<Accumulator<T>> sigmoid(Vec<Accumulator<T>> z) {
+  using A = Accumulator<T>;
+  const A largest = ExpRange<A>::largest;
+  Vec<A> minus = -z;
+  minus = minus > largest ? splat(largest) : minus;
+  minus = minus < -largest ? splat(-largest) : minus;
+  Vec<A> s = reciprocal<T>(A(1) + exp_in_range(minus));
+  s = z < -ExpRange<A>::overflow ? splat(A(0)) : s;
+  return z == z ? s : z;
+}
+
+}  // namespace
+}  // namespace bam_fused::cpu

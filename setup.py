@@ -1,0 +1,210 @@
+"""Builds the compiled libraries, with ninja, and records what could not be built and why.
+
+BAM_FUSED_BUILD says what to build: "auto" (the default: what can be built here), "python" (nothing), or "cpu", "cuda"
+(just that library, and failing to is an error). Everything else about the package is in pyproject.toml.
+
+The libraries use PyTorch's stable ABI, so any torch >= 2.10 gives headers that fit every later torch at run time. The
+headers of the torch already in the environment serve, in an isolated build too; only where there is none does the build
+ask for one of its own.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+ROOT = Path(__file__).resolve().parent
+TORCH_TARGET = (2, 10)
+MODES = ("auto", "python", "cpu", "cuda")
+
+
+class CannotBuild(Exception):
+    """A library cannot be built here; the message says why."""
+
+
+@dataclass
+class Step:
+    """One source file, or the link of all objects: a command with $in and $out."""
+
+    command: str
+    source: Path | None = None
+    name: str = ""
+
+
+@dataclass
+class Library:
+    """How to build one library: its compile steps, then its link."""
+
+    compile: list[Step]
+    link: str
+    define: dict[str, str] = field(default_factory=dict)
+
+
+def build_mode() -> str:
+    mode = os.environ.get("BAM_FUSED_BUILD", "auto")
+    if mode not in MODES:
+        raise SystemExit(f"BAM_FUSED_BUILD must be one of {MODES}, got {mode!r}")
+    return mode
+
+
+def find_torch() -> Path | None:
+    """The folder of an installed torch: importable, or in the environment that an isolated build will install into."""
+    spec = importlib.util.find_spec("torch")
+    folders = [Path(spec.origin).parent] if spec and spec.origin else []
+    folders += [Path(sysconfig.get_path(name)) / "torch" for name in ("purelib", "platlib")]
+    return next((folder for folder in folders if (folder / "include/torch/csrc/stable/library.h").exists()), None)
+
+
+def torch_folder() -> Path:
+    folder = find_torch()
+    if folder is None:
+        raise CannotBuild(f"no torch >= {TORCH_TARGET[0]}.{TORCH_TARGET[1]} to compile against")
+    return folder
+
+
+def compiler() -> str:
+    if sys.platform != "linux":
+        raise CannotBuild(f"the compiled libraries are built on Linux, not on {sys.platform}")
+    name = os.environ.get("CXX", "g++")
+    if shutil.which(shlex.split(name)[0]) is None:
+        raise CannotBuild(f"no C++ compiler: {name} is not on PATH (CXX names another)")
+    return name
+
+
+def torch_version(folder: Path) -> str:
+    line = next(line for line in (folder / "version.py").read_text().splitlines() if line.startswith("__version__"))
+    return line.split("'")[1]
+
+
+def stable_abi_flags(folder: Path) -> str:
+    target = f"0x{TORCH_TARGET[0]:02x}{TORCH_TARGET[1]:02x}000000000000"
+    return f"-DTORCH_TARGET_VERSION={target} -isystem {folder / 'include'}"
+
+
+def introspection_flags(cxx: str, folder: Path, flags: str) -> str:
+    """Flags of the one source that uses pybind11: its headers, and what the library says of itself."""
+    import pybind11
+
+    version = subprocess.run([*shlex.split(cxx), "--version"], capture_output=True, text=True, check=True).stdout
+    said = {
+        "BAM_COMPILER": version.splitlines()[0],
+        "BAM_FLAGS": flags,
+        "BAM_TORCH_VERSION": torch_version(folder),
+        "BAM_TORCH_TARGET": ".".join(map(str, TORCH_TARGET)),
+    }
+    defines = " ".join(shlex.quote(f'-D{name}="{text}"') for name, text in said.items())
+    return f"-isystem {pybind11.get_include()} -isystem {sysconfig.get_path('include')} {defines}"
+
+
+def cpu_library() -> Library:
+    cxx, torch = compiler(), torch_folder()
+    sources = ROOT / "csrc/cpu"
+    flags = "-std=c++17 -O3 -fPIC -fvisibility=hidden -Wall -Wno-psabi"
+    sets = {"baseline": "-DBAM_VECTOR_BYTES=16"}
+    if platform.machine() in ("x86_64", "AMD64"):
+        flags += " -DBAM_X86_64"
+        sets["avx2"] = "-DBAM_VECTOR_BYTES=32 -mavx2 -mfma -mf16c"
+        sets["avx512"] = (
+            "-DBAM_VECTOR_BYTES=64 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma -mf16c "
+            "-Wno-uninitialized -Wno-maybe-uninitialized"  # false alarms in GCC 12's own avx512fintrin.h
+        )
+    cxx_flags = f"{cxx} {flags}"
+    steps = [
+        Step(f"{cxx_flags} {more} -DBAM_INSTRUCTION_SET={name}", sources / "instruction_set.cpp", name)
+        for name, more in sets.items()
+    ]
+    steps += [
+        Step(f"{cxx_flags} {stable_abi_flags(torch)}", sources / f"{name}.cpp")
+        for name in ("dispatch", "gate", "global_avg_pool")
+    ]
+    steps.append(Step(cxx_flags, sources / "choose_instruction_set.cpp"))
+    steps.append(Step(f"{cxx_flags} {introspection_flags(cxx, torch, flags)}", sources / "introspection.cpp"))
+    link = f"{cxx} -shared -static-libgcc -Wl,-s -L{torch / 'lib'} -ltorch_cpu"
+    return Library(steps, link)
+
+
+LIBRARIES: dict[str, Callable[[], Library]] = {"cpu": cpu_library}
+
+
+def ninja_file(library: Library, output: Path) -> str:
+    """The build of one library in ninja's language."""
+    lines, objects = [], []
+    for number, step in enumerate(library.compile):
+        assert step.source is not None
+        built = f"{step.source.stem}{'.' + step.name if step.name else ''}.o"
+        command = f"{step.command} -MMD -MF $out.d -c $in -o $out"
+        lines += [f"rule compile{number}", f"  command = {command}", "  depfile = $out.d", "  deps = gcc"]
+        lines.append(f"build {built}: compile{number} {step.source}")
+        objects.append(built)
+    head, _, tail = library.link.partition(" -shared ")
+    lines += ["rule link", f"  command = {head} -shared $in -o $out {tail}"]
+    lines += [f"build {output}: link {' '.join(objects)}", ""]
+    return "\n".join(lines)
+
+
+class BuildLibraries(build_ext):
+    """build_ext that builds each Extension below with ninja and writes bam_fused/build_record.json beside the package."""
+
+    def run(self) -> None:
+        mode = build_mode()
+        record = {}
+        for extension in self.extensions:
+            name = extension.name.split(".")[-2]
+            try:
+                self.build_library(name, Path(self.get_ext_fullpath(extension.name)).resolve())
+                record[name] = "built"
+            except CannotBuild as reason:
+                if mode == name:
+                    raise SystemExit(f"BAM_FUSED_BUILD={mode}: {reason}") from None
+                record[name] = str(reason)
+        package = ROOT if self.inplace else Path(self.build_lib).resolve()
+        (package / "bam_fused").mkdir(parents=True, exist_ok=True)
+        (package / "bam_fused/build_record.json").write_text(json.dumps(record, indent=1) + "\n")
+
+    def build_library(self, name: str, output: Path) -> None:
+        library = LIBRARIES[name]()
+        folder = Path(self.build_temp).resolve() / name
+        folder.mkdir(parents=True, exist_ok=True)
+        output.parent.mkdir(parents=True, exist_ok=True)
+        (folder / "build.ninja").write_text(ninja_file(library, output))
+        import ninja
+
+        jobs = os.environ.get("MAX_JOBS")
+        command = [str(Path(ninja.BIN_DIR) / "ninja"), *(["-j", jobs] if jobs else [])]
+        done = subprocess.run(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        if done.returncode != 0:
+            print(done.stdout, file=sys.stderr)
+            raise CannotBuild(f"the compiler failed: {done.stdout.strip()[-300:]}")
+
+
+def extensions() -> list[Extension]:
+    mode = build_mode()
+    wanted = {"auto": tuple(LIBRARIES), "python": ()}.get(mode, (mode,))
+    return [Extension(f"bam_fused.backends.{name}._C", sources=[]) for name in wanted]
+
+
+def build_requirements() -> list[str]:
+    """A torch of the build's own, where a compiler waits for one and the environment has none."""
+    if not extensions() or find_torch():
+        return []
+    try:
+        compiler()
+    except CannotBuild:
+        return []
+    return [f"torch>={TORCH_TARGET[0]}.{TORCH_TARGET[1]}"]
+
+
+setup(ext_modules=extensions(), cmdclass={"build_ext": BuildLibraries}, setup_requires=build_requirements())
