@@ -1,5 +1,8 @@
 """bam_fused: BAM, the Bottleneck Attention Module, at the speed at which the feature map can be moved."""
 
+import importlib
+from types import ModuleType
+
 from bam_fused import reference
 from bam_fused.backends import BackendUnavailable, use_backend
 from bam_fused.functional import gate, global_avg_pool
@@ -7,3 +10,11 @@ from bam_fused.modules import BAM
 from bam_fused.version import __version__
 
 __all__ = ["BAM", "BackendUnavailable", "__version__", "gate", "global_avg_pool", "reference", "use_backend"]
+
+_ON_FIRST_USE = ("models",)
+
+
+def __getattr__(name: str) -> ModuleType:
+    if name in _ON_FIRST_USE:
+        return importlib.import_module(f"bam_fused.{name}")
+    raise AttributeError(f"module 'bam_fused' has no attribute {name!r}")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch import nn
@@ -123,3 +126,11 @@ def test_torchvision_weights_give_torchvision_outputs(ours: str, theirs: str, op
     network.load_state_dict(original.state_dict())
     x = torch.randn(1, 3, 64, 64)
     torch.testing.assert_close(network(x), original(x))
+
+
+def test_models_are_imported_on_first_use() -> None:
+    code = (
+        "import sys, bam_fused; assert 'bam_fused.models' not in sys.modules; bam_fused.models.resnet18;"
+        "assert not {'timm', 'torchvision'} & sys.modules.keys()"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
