@@ -7,9 +7,20 @@ from bam_fused import reference
 from bam_fused.backends import BackendUnavailable, use_backend
 from bam_fused.functional import gate, global_avg_pool
 from bam_fused.modules import BAM
+from bam_fused.surgery import replace_bam, restore_bam
 from bam_fused.version import __version__
 
-__all__ = ["BAM", "BackendUnavailable", "__version__", "gate", "global_avg_pool", "reference", "use_backend"]
+__all__ = [
+    "BAM",
+    "BackendUnavailable",
+    "__version__",
+    "gate",
+    "global_avg_pool",
+    "reference",
+    "replace_bam",
+    "restore_bam",
+    "use_backend",
+]
 
 _ON_FIRST_USE = ("models",)
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from bam_fused.modules.attend import attend
+from bam_fused.functional.attend import attend
+from bam_fused.layouts import convert
+from bam_fused.layouts.live import entry_names, make_plan
+from bam_fused.layouts.recognise import bam_entries, recognise, why_not
+from bam_fused.layouts.verify import Differs, verify
 from bam_fused.modules.branches import ChannelBranch, SpatialBranch, initialise
 from bam_fused.modules.options import BAMOptions
 
@@ -106,6 +110,114 @@ class BAM(nn.Module):
         """
         authors = {"combine": "product", "channel_hidden": "bn-relu", "spatial_hidden": "bn-relu", "final": "none"}
         return cls(channels, reduction, dilation, **(authors | options))
+
+    @classmethod
+    def from_state_dict(
+        cls,
+        state: Mapping[str, Any],
+        *,
+        combine: str | None = None,
+        prefix: str = "",
+        dilation: int | Sequence[int] | None = None,
+        padding: int | Sequence[int] | None = None,
+        legacy_pool: bool = False,
+    ) -> BAM:
+        """A BAM with the weights of one BAM in a checkpoint; its layout is recognised by its keys.
+
+        Args:
+            state: names to tensors (or NumPy arrays), as `torch.load` or safetensors give them: a module's own state_dict, a
+                whole network's, or a training script's dict with a "state_dict" in it; "module." and "_orig_mod." in
+                front of every name are dropped, absent num_batches_tracked are zero.
+            combine: "sum", "product" or "max". None takes what the layout's own code does, where nobody uses these
+                names otherwise; for the authors' names, in use with sum and with product, it must be given.
+            prefix: path of the BAM in `state`, such as "bam1" or "features.stage2.unit1.bam"; may be left out where
+                there is only one.
+            dilation, padding, legacy_pool: what no checkpoint tells; None takes what the layout's own code does, and a
+                padding equal to the dilation. See `BAM`.
+
+        Raises:
+            TypeError: state is not a mapping of names to tensors.
+            ValueError: no BAM, several, entries that fit no layout or nearly fit one (which are missing and which are
+                too many), shapes that do not fit together, or combine left open.
+        """
+        fit, entries = bam_entries(state, prefix)
+        if combine is None:
+            if fit.layout.combine_is_open:
+                raise ValueError(
+                    f"combine must be given for layout {fit.layout.name!r}: its names are in use with 'product' (the "
+                    "authors' code and checkpoints) and with 'sum'"
+                )
+            combine = fit.layout.combine
+        canonical = convert.to_canonical(fit, entries)
+        weight = canonical["spatial.convs.0.weight"]
+        bam = cls(
+            **convert.options(fit, *convert.widths(fit, entries), entries),
+            dilation=fit.layout.dilation if dilation is None else dilation,
+            combine=combine,
+            padding=padding,
+            legacy_pool=legacy_pool,
+            device=weight.device,
+            dtype=weight.dtype,
+        )
+        bam.load_state_dict(canonical)
+        return bam
+
+    @classmethod
+    def from_module(cls, module: nn.Module, *, legacy_pool: bool = False) -> BAM:
+        """A BAM around the very layers of a live module of a known implementation, sharing its parameters and buffers.
+
+        The module is first compared with its layout on drawn inputs, which also tells how it combines its branches; see
+        `replace_bam`, which instead keeps the module and its state_dict keys.
+
+        Args:
+            module: a BAM in one of the layouts of `BAM.to_layout`; it stays as it is.
+            legacy_pool: as in `replace_bam`.
+
+        Raises:
+            TypeError: module is no torch.nn.Module.
+            ValueError: its names fit no layout, or it computes something else than its layout's code.
+        """
+        if not isinstance(module, nn.Module):
+            raise TypeError(f"module must be a torch.nn.Module, got {type(module).__name__}")
+        names = entry_names(module)
+        fit = recognise(names, live=True)
+        if fit is None:
+            raise ValueError(f"module can not be read as a BAM: {why_not(names, live=True)}")
+        try:
+            plan = verify(module, make_plan(module, fit), legacy_pool).plan
+        except Differs as difference:
+            raise ValueError(
+                f"module can not be read as a BAM of layout {fit.layout.name!r}: {difference}"
+            ) from difference
+        dilated = [cast(nn.Conv2d, module.get_submodule(row.layer)) for row in fit.spatial[1:-1]]
+        state = dict(module.named_parameters(remove_duplicate=False))
+        bam = cls(
+            **convert.options(fit, *convert.widths(fit, state), state),
+            combine=plan.combine,
+            mlp="conv" if plan.convolves else "linear",
+            dilation=[conv.dilation[0] for conv in dilated],
+            padding=[d.dilation[0] if d.padding == "same" else int(d.padding[0]) for d in dilated],
+            legacy_pool=plan.crops,
+            device="meta",
+        )
+        bam.train(module.training)
+        for layer, norm, row in fit.layers():
+            bam.set_submodule(layer, module.get_submodule(row.layer))
+            if row.norm is not None:
+                bam.set_submodule(norm, module.get_submodule(row.norm))
+        return bam
+
+    def to_layout(self, name: str) -> dict[str, Tensor]:
+        """This module's state_dict under another implementation's keys, in its order, sharing memory.
+
+        Args:
+            name: "official", "pytorchcv", "fightingcv", "changzy00", "renovamen", "indexed", "indexed-pool-inside" or
+                "mindspore".
+
+        Raises:
+            TypeError, ValueError: no such layout, or that implementation has other layers, or combines them otherwise.
+        """
+        return convert.from_canonical(name, self.options, self.state_dict())
 
     def forward(self, x: Tensor) -> Tensor:
         if x.dim() != 4 or x.shape[1] != self.channels:

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from bam_fused.functional.attend import left_crop
 from bam_fused.functional.global_avg_pool import global_avg_pool
 
 AFTER = ("none", "relu", "bn", "bn-relu")
@@ -108,18 +109,6 @@ class SpatialBranch(_Branch):
 
     def forward(self, x: Tensor) -> Tensor:
         return self._run(self.convs, self.norms, x)
-
-
-def left_crop(x: Tensor) -> Tensor:
-    """The left H x H crop of x: all that `avg_pool2d(x, H, stride=H)`, the pool of the authors' code, looks at.
-
-    Raises:
-        ValueError: W < H or W >= 2H, where the authors' code fails too.
-    """
-    h, w = x.shape[2:]
-    if not h <= w < 2 * h:
-        raise ValueError(f"x must have H <= W < 2H for legacy_pool, got {tuple(x.shape)}")
-    return x[..., :h]
 
 
 def initialise(branch: _Branch) -> None:

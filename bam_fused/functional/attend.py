@@ -1,4 +1,4 @@
-"""The end of every BAM: bring both logits to what the gate takes, then gate."""
+"""What surrounds the branches of every BAM: the crop that the authors' code pools, and the end in the gate."""
 
 from __future__ import annotations
 
@@ -26,6 +26,18 @@ def attend(x: Tensor, channel_logits: Tensor, spatial_logits: Tensor, combine: s
             )
         spatial_logits = spatial_logits.expand(-1, -1, h, w)
     return gate(x, _accepted(channel_logits, x), _accepted(spatial_logits, x), combine)
+
+
+def left_crop(x: Tensor) -> Tensor:
+    """The left H x H crop of x: all that `avg_pool2d(x, H, stride=H)`, the pool of the authors' code, looks at.
+
+    Raises:
+        ValueError: W < H or W >= 2H, where the authors' code fails too.
+    """
+    h, w = x.shape[2:]
+    if not h <= w < 2 * h:
+        raise ValueError(f"x must have H <= W < 2H for legacy_pool, got {tuple(x.shape)}")
+    return x[..., :h]
 
 
 def _accepted(logits: Tensor, x: Tensor) -> Tensor:

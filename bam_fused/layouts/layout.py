@@ -1,0 +1,154 @@
+"""What a layout is: a table of the names that one public implementation gives to the layers of BAM.
+
+A branch is a row for each of its layers. `{i}` in a row stands for 0, 1, ... and `{j}` for i + 1, in a row that is
+repeated for as many layers as there are; `{n}` is how many there were.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, replace
+
+NORM_ENTRIES = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One layer of a branch."""
+
+    layer: str
+    """Path of the Linear or Conv2d."""
+    norm: str | None = None
+    """Path of the BatchNorm on its output; None where there is none."""
+    relu: str | bool = False
+    """Path of the ReLU module that follows; True where it is a function, False where there is none."""
+
+    @property
+    def repeated(self) -> bool:
+        return "{i}" in self.layer or "{j}" in self.layer
+
+    @property
+    def after(self) -> str:
+        """What follows the layer, as `BAM`'s options say it."""
+        return "-".join(("bn",) * (self.norm is not None) + ("relu",) * bool(self.relu)) or "none"
+
+    def at(self, i: int, n: int) -> Row:
+        """The row with its placeholders filled in."""
+
+        def fill(path: str) -> str:
+            return path.format(i=i, j=i + 1, n=n)
+
+        norm, relu = self.norm, self.relu
+        return Row(fill(self.layer), norm and fill(norm), fill(relu) if isinstance(relu, str) else relu)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One public implementation's names, and what its own code does where the names do not tell."""
+
+    name: str
+    source: str
+    """The repository it was read in."""
+    channel: tuple[Row, ...]
+    """The channel branch: hidden layers, then the last one."""
+    spatial: tuple[Row, ...]
+    """The spatial branch: reduction, dilated convolutions, then the last one."""
+    combine: str
+    """How its own code combines the branches."""
+    combine_is_open: bool = False
+    """Whether code with these very names is in use that combines them otherwise."""
+    dilation: int = 4
+    """The dilation its own code takes by default."""
+    mlp: str = "linear"
+    """"linear" or "conv": what the layers of its channel branch are."""
+    crops: bool = False
+    """Whether its own code pools only the left H x H crop of a wider map."""
+    norm_entries: tuple[str, ...] = NORM_ENTRIES
+    """What it calls the entries of a BatchNorm, in the order of `NORM_ENTRIES`."""
+
+    @property
+    def roots(self) -> frozenset[str]:
+        """The children of the module that every row starts from: a cheap first look."""
+        return frozenset(row.layer.split(".")[0] for row in (*self.channel, *self.spatial) if not row.repeated)
+
+    def rows(self, channel_repeats: int, spatial_repeats: int) -> Fit:
+        """The rows written out for so many repeated layers."""
+        return Fit(self, _written_out(self.channel, channel_repeats), _written_out(self.spatial, spatial_repeats))
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A layout with its rows written out, one for each layer that is there."""
+
+    layout: Layout
+    channel: tuple[Row, ...]
+    spatial: tuple[Row, ...]
+
+    def layers(self) -> Iterator[tuple[str, str, Row]]:
+        """For each layer: its canonical path in `BAM`, that of its norm, and its row."""
+        for i, row in enumerate(self.channel):
+            yield f"channel.linears.{i}", f"channel.norms.{i}", row
+        for i, row in enumerate(self.spatial):
+            yield f"spatial.convs.{i}", f"spatial.norms.{i}", row
+
+    def entries(self) -> Iterator[tuple[str, str, bool]]:
+        """For each state_dict entry: its canonical key, its key here, and whether it can not be absent."""
+        for layer, norm, row in self.layers():
+            yield f"{layer}.weight", f"{row.layer}.weight", True
+            yield f"{layer}.bias", f"{row.layer}.bias", False
+            if row.norm is not None:
+                for canonical, here in zip(NORM_ENTRIES, self.layout.norm_entries, strict=False):
+                    yield f"{norm}.{canonical}", f"{row.norm}.{here}", canonical != "num_batches_tracked"
+
+    def misfit(self, keys: Collection[str], live: bool = False) -> tuple[list[str], list[str]]:
+        """The entries that are missing from keys and those that are none of this layout's.
+
+        A live module's norms may be of another kind (GroupNorm under the same name) and lack any of the entries.
+        """
+        norms = tuple(f"{row.norm}." for _, _, row in self.layers() if row.norm is not None)
+        entries = list(self.entries())
+        missing = [
+            key for _, key, needed in entries if needed and key not in keys and not (live and key.startswith(norms))
+        ]
+        known = {key for _, key, _ in entries}
+        return missing, [key for key in keys if key not in known]
+
+
+def fit(layout: Layout, keys: Collection[str], live: bool = False) -> Fit:
+    """The layout with as many repeated layers as the keys hold; see `Fit.misfit` for whether it fits."""
+    counts = [_count(branch, keys) for branch in (layout.channel, layout.spatial)]
+    best = layout.rows(*counts)
+    for number in range(2):  # a last layer numbered like the hidden ones counts as one too many
+        fewer = [count - (index == number) for index, count in enumerate(counts)]
+        if min(fewer) >= 0:
+            other = layout.rows(*fewer)
+            if _misfits(other, keys, live) < _misfits(best, keys, live):
+                best, counts = other, fewer
+    return best
+
+
+def _misfits(candidate: Fit, keys: Collection[str], live: bool) -> int:
+    missing, unexpected = candidate.misfit(keys, live)
+    return len(missing) + len(unexpected)
+
+
+def _count(branch: tuple[Row, ...], keys: Collection[str]) -> int:
+    for row in branch:
+        if row.repeated:
+            count = 0
+            while f"{row.at(count, 0).layer}.weight" in keys:
+                count += 1
+            return count
+    return 0
+
+
+def _written_out(branch: tuple[Row, ...], repeats: int) -> tuple[Row, ...]:
+    rows: list[Row] = []
+    for row in branch:
+        rows += [row.at(i, repeats) for i in range(repeats if row.repeated else 1)]
+    return tuple(rows)
+
+
+def variant(layout: Layout, name: str, **changes: object) -> Layout:
+    """A layout that differs from another in a few entries."""
+    return replace(layout, name=name, **changes)  # type: ignore[arg-type]

@@ -1,0 +1,113 @@
+"""Which layout the keys of a BAM follow, and where a checkpoint's BAMs are."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from torch import Tensor
+
+from bam_fused.layouts import LAYOUTS
+from bam_fused.layouts.layout import Fit, fit
+
+_WRAPPERS = ("module.", "_orig_mod.")  # left by DataParallel and torch.compile
+_NESTED = ("state_dict", "model_state_dict", "model")  # where training scripts put the weights
+
+
+def recognise(keys: Collection[str], live: bool = False) -> Fit | None:
+    """The layout whose entries these are, all of them and no others; None if there is none."""
+    for layout in LAYOUTS.values():
+        candidate = fit(layout, keys, live)
+        if candidate.misfit(keys, live) == ([], []):
+            return candidate
+    return None
+
+
+def closest(keys: Collection[str], live: bool = False) -> tuple[Fit, list[str], list[str]] | None:
+    """The layout that shares at least half of its entries with keys, what it misses and what it does not know."""
+    best, best_share = None, 0.5
+    for layout in LAYOUTS.values():
+        candidate = fit(layout, keys, live)
+        needed = [key for _, key, needed in candidate.entries() if needed]
+        share = sum(key in keys for key in needed) / len(needed)
+        if share > best_share or (share == best_share and best is None):
+            best, best_share = (candidate, *candidate.misfit(keys, live)), share
+    return best
+
+
+def why_not(keys: Collection[str], live: bool = False) -> str:
+    """Why keys fit no layout: the half-matching ones by name."""
+    near = closest(keys, live)
+    if near is None:
+        return f"its entries ({_few(sorted(keys))}) fit no known layout ({', '.join(LAYOUTS)})"
+    candidate, missing, unexpected = near
+    parts = [f"lacks {_few(missing)}"] * bool(missing) + [f"also has {_few(unexpected)}"] * bool(unexpected)
+    return f"its entries are nearly those of layout {candidate.layout.name!r}, but it {' and '.join(parts)}"
+
+
+def _few(keys: list[str], most: int = 6) -> str:
+    return ", ".join(keys[:most]) + (f" and {len(keys) - most} more" if len(keys) > most else "") or "none"
+
+
+def bam_entries(state: Mapping[str, Any], prefix: str = "") -> tuple[Fit, dict[str, Any]]:
+    """The entries of one BAM in a checkpoint, with their layout; see `BAM.from_state_dict`.
+
+    Raises:
+        TypeError: state is not a mapping of names to arrays, prefix not a string.
+        ValueError: nothing there, more than one BAM there, or entries that fit no layout.
+    """
+    if not isinstance(prefix, str):
+        raise TypeError(f"prefix must be a string, got {type(prefix).__name__}")
+    entries = _unwrapped(state)
+    for wrapper in _WRAPPERS:
+        prefix = prefix.removeprefix(wrapper)
+    prefix = prefix and prefix.rstrip(".") + "."
+    below = {key.removeprefix(prefix): value for key, value in entries.items() if key.startswith(prefix)}
+    if not below:
+        raise ValueError(f"prefix must be the path of a BAM in state, got {prefix!r}; BAMs are at {_where(entries)}")
+    whole = recognise(below)
+    if whole is not None:
+        return whole, below
+    found = find_bams(below)
+    if len(found) == 1:
+        ((path, inner),) = found.items()
+        return inner, {key.removeprefix(path): value for key, value in below.items() if key.startswith(path)}
+    if found:
+        raise ValueError(f"state holds {len(found)} BAMs; choose one with prefix: {_where(below)}")
+    raise ValueError(f"state can not be read as a BAM: {why_not(below)}")
+
+
+def find_bams(entries: Mapping[str, Any]) -> dict[str, Fit]:
+    """The prefix of every BAM in a state_dict, with its layout."""
+    prefixes: dict[str, None] = {}
+    for layout in LAYOUTS.values():
+        first = layout.channel[0].at(0, 0).layer + ".weight"
+        for key in entries:
+            if key == first or key.endswith("." + first):
+                prefixes[key.removesuffix(first)] = None
+    found = {}
+    for prefix in prefixes:
+        candidate = recognise([key.removeprefix(prefix) for key in entries if key.startswith(prefix)])
+        if candidate is not None:
+            found[prefix] = candidate
+    return found
+
+
+def _where(entries: Mapping[str, Any]) -> str:
+    return ", ".join(repr(prefix) for prefix in find_bams(entries)) or "no prefix"
+
+
+def _unwrapped(state: Mapping[str, Any]) -> dict[str, Any]:
+    """The entries alone: out of a training script's dict, without DataParallel's and torch.compile's prefixes."""
+    if not isinstance(state, Mapping):
+        raise TypeError(f"state must be a mapping of names to tensors, as torch.load gives, got {type(state).__name__}")
+    for name in _NESTED:
+        if isinstance(state.get(name), Mapping):
+            return _unwrapped(state[name])
+    entries = dict(state)
+    for key, value in entries.items():
+        if not isinstance(key, str) or not (isinstance(value, Tensor) or hasattr(value, "__array__")):
+            raise TypeError(f"state must map names to tensors, got {key!r}: {type(value).__name__}")
+    while entries and (wrapper := next((w for w in _WRAPPERS if all(key.startswith(w) for key in entries)), None)):
+        entries = {key.removeprefix(wrapper): value for key, value in entries.items()}
+    return entries

@@ -1,0 +1,199 @@
+"""Is a live module what its keys say? Its forward and its plan, side by side on drawn inputs.
+
+Key names do not tell whether the branches are added or multiplied, nor whether something else happens to them. So both run
+on stand-ins with drawn weights, in eval and in training, with gradients, on square and other maps, and then once with
+the module's own weights. The maps are small: the glue between the children is what is in question, not the children.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from bam_fused.layouts.live import Plan, child, run
+from bam_fused.layouts.twin import draw_weights, set_mode, twin
+from bam_fused.reference import COMBINES
+
+_TOLERANCE = {torch.float64: 1e-9, torch.float32: 2e-4, torch.float16: 1e-2, torch.bfloat16: 8e-2}
+"""Largest difference allowed, relative to the largest value; the low ones only confirm what float32 has shown."""
+_BATCH = 3
+
+
+class Differs(Exception):
+    """Why a live module is not what its keys say."""
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What the drawn inputs showed."""
+
+    plan: Plan
+    difference: float
+    """Largest absolute difference of any output in the module's own dtype."""
+    note: str = ""
+
+
+def verify(module: nn.Module, plan: Plan, legacy_pool: bool = False) -> Verified:
+    """The plan with the combination that matches the module, and with the authors' crop where wanted and found.
+
+    The module, its gradients and the random number generators stay as they are.
+
+    Raises:
+        Differs: no plan gives this module's output; the message says what differed.
+    """
+    dtype, device = _dtype_and_device(module)
+    wide = dtype if dtype is torch.float64 else torch.float32
+    generator = torch.Generator().manual_seed(0)
+    with _undisturbed(device):
+        drawn = twin(module, wide)
+        draw_weights(drawn, generator)
+        size = _size(module, plan)
+        x = _draw(plan.channels, size, size, generator, wide, device)
+        plan, difference = _matching_combine(drawn, plan, x)
+        difference = max(difference, _compare_training(drawn, plan, x))
+        plan, note = _compare_non_square(
+            drawn, plan, _draw(plan.channels, size, size + 3, generator, wide, device), legacy_pool
+        )
+        own = twin(module)
+        set_mode(own, False)
+        x = x.to(dtype)
+        want, got = _original(own, x), _candidate(own, replace(plan, crops=False), x)
+        own_difference = _difference(want, got, dtype, "with its own weights")
+    return Verified(plan, max(own_difference, difference if wide is dtype else 0.0), note)
+
+
+def _dtype_and_device(module: nn.Module) -> tuple[torch.dtype, torch.device]:
+    tensors = [p for p in (*module.parameters(), *module.buffers()) if p.is_floating_point()]
+    dtypes, devices = {p.dtype for p in tensors}, {p.device for p in tensors}
+    if len(dtypes) != 1 or len(devices) != 1:
+        raise Differs(f"can not be run by itself: its weights are in {sorted(map(str, dtypes | devices))}")
+    (dtype,), (device,) = dtypes, devices
+    if dtype not in _TOLERANCE:
+        raise Differs(f"can not be run: its weights are {dtype}")
+    if device.type == "meta":
+        raise Differs("can not be run: its weights are on the meta device")
+    return dtype, device
+
+
+@contextlib.contextmanager
+def _undisturbed(device: torch.device) -> Iterator[None]:
+    """Gradients on, autocast and inference mode off, whatever the caller set; random number generators put back."""
+    devices = [] if device.type == "cpu" else [device]
+    with (
+        torch.random.fork_rng(devices, device_type=device.type if devices else "cuda"),
+        torch.inference_mode(False),
+        torch.enable_grad(),
+        torch.autocast(device.type, enabled=False),
+    ):
+        yield
+
+
+def _size(module: nn.Module, plan: Plan) -> int:
+    """A small square map; where padding is below the dilation, the one that shrinks to 1 x 1."""
+    shrink = 0
+    for path in plan.spatial:
+        conv = child(module, path)
+        if isinstance(conv, nn.Conv2d) and not isinstance(conv.padding, str):
+            shrink += conv.dilation[0] * (conv.kernel_size[0] - 1) - 2 * conv.padding[0]
+    return shrink + 1 if shrink > 0 else 8
+
+
+def _draw(c: int, h: int, w: int, generator: torch.Generator, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """A feature map whose channel means differ from sample to sample."""
+    noise = torch.randn(_BATCH, c, h, w, generator=generator, dtype=torch.float64)
+    means = torch.randn(_BATCH, c, 1, 1, generator=generator, dtype=torch.float64)
+    return (noise + means).to(dtype).to(device)
+
+
+def _original(module: nn.Module, x: Tensor) -> Tensor:
+    try:
+        out = module(x.clone())
+    except Exception as error:
+        raise Differs(f"its own forward fails on an input of shape {tuple(x.shape)}: {_brief(error)}") from error
+    if not isinstance(out, Tensor) or out.shape != x.shape:
+        shape = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
+        raise Differs(f"it returns {shape} for an input of shape {tuple(x.shape)}")
+    return out
+
+
+def _candidate(module: nn.Module, plan: Plan, x: Tensor) -> Tensor:
+    try:
+        return run(module, plan, x)
+    except Exception as error:
+        raise Differs(f"its layers can not be run in the layout's order: {_brief(error)}") from error
+
+
+def _brief(error: Exception) -> str:
+    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:120]}"
+
+
+def _gap(want: Tensor, got: Tensor) -> tuple[float, float]:
+    """Largest absolute difference and largest value; NaN and infinities in the same places do not differ."""
+    same = (want == got) | (want.isnan() & got.isnan())
+    difference = torch.where(same, 0, (want - got).abs()).nan_to_num(nan=float("inf"))
+    scale = torch.where(want.isfinite(), want.abs(), 0)
+    return float(difference.max()), float(scale.max())
+
+
+def _difference(want: Tensor, got: Tensor, dtype: torch.dtype, where: str) -> float:
+    gap, scale = _gap(want.detach(), got.detach())
+    if gap > _TOLERANCE[dtype] * max(scale, 1e-6):
+        raise Differs(f"{where} it computes something else: difference {gap:.1e} where values reach {scale:.1e}")
+    return gap
+
+
+def _matching_combine(drawn: nn.Module, plan: Plan, x: Tensor) -> tuple[Plan, float]:
+    set_mode(drawn, False)
+    want = _original(drawn, x)
+    gaps = {
+        combine: _gap(want.detach(), _candidate(drawn, replace(plan, combine=combine), x).detach())[0]
+        for combine in COMBINES
+    }
+    best = min(gaps, key=gaps.__getitem__)
+    plan = replace(plan, combine=best)
+    return plan, _difference(want, _candidate(drawn, plan, x), x.dtype, f"even as the nearest form, {best!r},")
+
+
+def _compare_training(drawn: nn.Module, plan: Plan, x: Tensor) -> float:
+    """Outputs, gradients and running statistics of one training step."""
+    other = twin(drawn)
+    set_mode(drawn, True)
+    set_mode(other, True)
+    weight = torch.linspace(-1, 1, x.numel(), dtype=x.dtype, device=x.device).reshape(x.shape)
+    mine, theirs = x.clone().requires_grad_(), x.clone().requires_grad_()
+    want, got = _original(drawn, theirs), _candidate(other, plan, mine)
+    difference = _difference(want, got, x.dtype, "in training")
+    for module, leaf, out in ((drawn, theirs, want), (other, mine, got)):
+        (out * weight).sum().backward(inputs=[leaf, *module.parameters()])
+    pairs = [("x", theirs.grad, mine.grad)]
+    pairs += [(n, p.grad, q.grad) for (n, p), q in zip(drawn.named_parameters(), other.parameters(), strict=True)]
+    pairs += [(n, p, q) for (n, p), q in zip(drawn.named_buffers(), other.buffers(), strict=True)]
+    scale = max(float(p.abs().max()) for n, p, _ in pairs[1:] if p is not None)
+    for name, p, q in pairs:
+        if (p is None) != (q is None):
+            raise Differs(f"in training it gives {name} {'no ' * (p is None)}gradient")
+        if p is not None and q is not None and _gap(p, q)[0] > 10 * _TOLERANCE[x.dtype] * max(scale, 1.0):
+            raise Differs(f"in training the gradient or statistic of {name} differs by {_gap(p, q)[0]:.1e}")
+    return difference
+
+
+def _compare_non_square(drawn: nn.Module, plan: Plan, x: Tensor, legacy_pool: bool) -> tuple[Plan, str]:
+    """On a map with H < W < 2H: the original fails, pools all of it, or pools the left H x H crop."""
+    set_mode(drawn, False)
+    try:
+        want = _original(drawn, x)
+    except Differs:
+        return plan, "the original takes square maps only"
+    try:
+        _difference(want, _candidate(drawn, plan, x), x.dtype, "on a map that is not square")
+    except Differs:
+        crops = replace(plan, crops=True)
+        _difference(want, _candidate(drawn, crops, x), x.dtype, "on a map that is not square")
+        if legacy_pool:
+            return crops, "pools the left H x H crop, as the original"
+        return plan, "on maps with H < W the original pools only the left H x H crop; legacy_pool=True keeps that"
+    return plan, ""

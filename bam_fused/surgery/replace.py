@@ -1,0 +1,141 @@
+"""replace_bam and restore_bam: walk a model, judge each module that looks like a BAM, swap those that prove to be one."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import torch
+from torch import nn
+
+from bam_fused.layouts import LAYOUTS
+from bam_fused.layouts import verify as verification
+from bam_fused.layouts.layout import Fit
+from bam_fused.layouts.live import entry_names, make_plan
+from bam_fused.layouts.recognise import closest, recognise, why_not
+from bam_fused.layouts.verify import Differs, Verified
+from bam_fused.modules import BAM
+from bam_fused.surgery.fused_class import fuse, is_fused, original_class, plan_of, unfuse
+from bam_fused.surgery.report import Entry, Report
+
+_CALLED_BAM = re.compile(r"(?:^|_|[a-z0-9])(?:BAM|Bam|bam|Bottleneck_?Attention)_?(?:Block|Module|Layer|[23]d)?$")
+"""Class names that say BAM, and not CBAM, nor the name of a network or unit that has one."""
+
+
+def replace_bam(model: nn.Module, *, verify: bool = True, legacy_pool: bool = False) -> Report:
+    """Give every BAM in a live model the fused forward, in place.
+
+    BAMs are recognised by the names of their layers (see `bam_fused.layouts`), wherever they are: inside Sequential,
+    DataParallel, DistributedDataParallel or torch.compile wrappers, or as the model itself. Each is first compared with the
+    fused forward on drawn inputs (eval, training, gradients, running statistics, maps that are not square), on copies, which
+    also tells whether it adds or multiplies its branches. What computes something else is left alone. Parameters, state_dict
+    keys, hooks, train and eval, deepcopy and pickling stay as they were; the model, its gradients and the random number
+    generators are not touched otherwise.
+
+    Args:
+        model: any module.
+        verify: False trusts the names: a BAM is taken to compute what its layout's own code computes.
+        legacy_pool: the authors' code pools only the left H x H crop of a map with H < W < 2H, and fails on other maps that
+            are not square. False gives every BAM true global pooling, the same on square maps; True keeps the crop in
+            those that have it.
+
+    Returns:
+        One entry for each BAM and for each module that only looks like one, with what was done and why; prints as a table.
+
+    Raises:
+        TypeError: model is not a module.
+    """
+    _check_module(model)
+    entries: list[Entry] = []
+    seen: dict[int, bool] = {}
+
+    def visit(name: str, module: nn.Module) -> bool:
+        """Judge a module and what is inside it; whether there is a BAM."""
+        if id(module) in seen:
+            return seen[id(module)]
+        seen[id(module)] = True  # an ancestor of itself ends here
+        entry = _judge(name, module, verify, legacy_pool)
+        if entry is not None:
+            entries.append(entry)
+            return True
+        place = len(entries)
+        inside = [visit(f"{name}.{child}" if name else child, sub) for child, sub in module.named_children()]
+        stranger = None if any(inside) else _stranger(name, module)
+        if stranger is not None:
+            entries[place:] = [stranger]  # in place of the strangers inside it
+        seen[id(module)] = any(inside)
+        return seen[id(module)]
+
+    visit("", model)
+    return Report(entries)
+
+
+def restore_bam(model: nn.Module) -> int:
+    """Undo `replace_bam`: every BAM in the model gets its own forward back; how many did.
+
+    Raises:
+        TypeError: model is not a module.
+    """
+    _check_module(model)
+    fused = [module for module in model.modules() if is_fused(module)]
+    for module in fused:
+        unfuse(module)
+    return len(fused)
+
+
+def _check_module(model: object) -> None:
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
+
+
+def _judge(name: str, module: nn.Module, check: bool, legacy_pool: bool) -> Entry | None:
+    """The entry of a module whose own names are those of a BAM, which is fused if it proves to be one; else None."""
+    if is_fused(module):
+        plan = plan_of(module)
+        return Entry(
+            name, original_class(module).__name__, plan.layout, plan.combine, plan.channels, None, True, "already"
+        )
+    if isinstance(module, BAM):
+        return Entry(name, "BAM", None, module.combine, module.channels, None, True, "bam_fused.BAM, fused as it is")
+    fit = _fit(module)
+    if fit is None:
+        return None
+    kind, layout = type(module).__name__, fit.layout.name
+    try:
+        verified = _verified(module, fit, check, legacy_pool)
+        fuse(module, verified.plan)
+    except Differs as differs:
+        return Entry(name, kind, layout, reason=str(differs))
+    except Exception as error:
+        return Entry(name, kind, layout, reason=f"can not be replaced: {type(error).__name__}: {error}")
+    plan = verified.plan
+    difference = verified.difference if check else None
+    return Entry(name, kind, layout, plan.combine, plan.channels, difference, True, verified.note)
+
+
+def _verified(module: nn.Module, fit: Fit, check: bool, legacy_pool: bool) -> Verified:
+    if isinstance(module, torch.jit.ScriptModule):
+        raise Differs("is scripted: replace it before torch.jit.script")
+    if "forward" in module.__dict__:
+        raise Differs("its forward is overridden on the instance")
+    plan = make_plan(module, fit)
+    if check:
+        return verification.verify(module, plan, legacy_pool)
+    return Verified(replace(plan, crops=legacy_pool and fit.layout.crops), 0.0, "not verified")
+
+
+def _looks_like_layout(module: nn.Module) -> bool:
+    return any(layout.roots <= module._modules.keys() for layout in LAYOUTS.values())
+
+
+def _fit(module: nn.Module) -> Fit | None:
+    return recognise(entry_names(module), live=True) if _looks_like_layout(module) else None
+
+
+def _stranger(name: str, module: nn.Module) -> Entry | None:
+    """The entry of a module that is called a BAM, or has nearly the names of one, and is none; it is not run."""
+    keys = entry_names(module)
+    near = closest(keys, live=True) if _looks_like_layout(module) else None
+    if not keys or (near is None and not _CALLED_BAM.search(type(module).__name__)):
+        return None
+    return Entry(name, type(module).__name__, near and near[0].layout.name, reason=why_not(keys, live=True))
