@@ -1,0 +1,63 @@
+"""bam: the whole module with the authors' arithmetic against the fused module, with the same weights."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+import bam_fused
+from bam_fused.bench.cases import Case
+from bam_fused.bench.operations import global_avg_pool
+from bam_fused.bench.problem import Problem, feature_map, in_float64, of_module, place
+
+
+class AuthorsBAM(nn.Module):
+    """What people run today: the arithmetic of the authors' code (the two logits multiplied), on the layers of a `BAM`."""
+
+    def __init__(self, layers: bam_fused.BAM, *, mean: bool) -> None:
+        super().__init__()
+        self.layers = copy.deepcopy(layers)
+        self.mean = mean
+
+    def channel_logits(self, x: Tensor) -> Tensor:
+        branch = self.layers.channel
+        assert branch is not None
+        linear, final = branch.linears
+        norm, _ = branch.norms  # the last one is the identity, as in the authors' code
+        pooled = x.mean((2, 3)) if self.mean else global_avg_pool.authors(x)
+        return final(functional.relu(norm(linear(pooled)))).unsqueeze(2).unsqueeze(3).expand_as(x)
+
+    def spatial_logits(self, x: Tensor) -> Tensor:
+        branch = self.layers.spatial
+        assert branch is not None
+        *convs, final = branch.convs
+        *norms, _ = branch.norms
+        y = x
+        for conv, norm in zip(convs, norms, strict=True):
+            y = functional.relu(norm(conv(y)))
+        return final(y).expand_as(x)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (1 + torch.sigmoid(self.channel_logits(x) * self.spatial_logits(x))) * x
+
+
+def problem(case: Case, device: torch.device) -> Problem:
+    fused = bam_fused.BAM.official(case.shape[1])
+    authors, mean = AuthorsBAM(fused, mean=False), AuthorsBAM(fused, mean=True)
+    training = case.mode != "inference"
+    reference = in_float64(mean.train(training)).function
+    assert isinstance(reference, nn.Module)
+    modules = {"eager": authors, "eager (mean)": mean, "fused": fused}
+    for module in modules.values():
+        module.train(training)
+        place(module, case, device)
+    return Problem(
+        inputs=(feature_map(case, device),),
+        reference=of_module(reference.to(device)),
+        competitors={name: of_module(module) for name, module in modules.items()},
+        to_compile="eager (mean)",
+        slack=10,
+    )

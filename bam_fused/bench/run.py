@@ -1,0 +1,137 @@
+"""Run cases: build, check, time interleaved, measure memory; one row per competitor and case."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+
+from bam_fused.bench import check, competitors, memory, timing
+from bam_fused.bench.cases import Case
+from bam_fused.bench.operations import BUILDERS
+from bam_fused.bench.problem import Competitor, Problem, caller, forward_call
+from bam_fused.bench.timing import Call, Effort, Quantiles
+
+CEILINGS = ("copy", "clone")
+"""Not competitors: a streaming copy into warm memory, and into a fresh output as every competitor has to write one."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to measure beside the eager and fused competitors, and for how long."""
+
+    effort: Effort
+    compile_modes: tuple[str, ...] = ("default",)
+    onnx: bool = True
+    memory: bool = True
+    only: tuple[str, ...] = ()
+    """Names of the competitors to keep; empty for all of them."""
+
+
+@dataclass
+class Measured:
+    """One case: a row per competitor, the samples behind them, and who is absent and why."""
+
+    case: Case
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    samples: dict[str, list[float]] = field(default_factory=dict)
+    absent: dict[str, str] = field(default_factory=dict)
+
+    def row(self, competitor: str) -> dict[str, Any] | None:
+        return next((row for row in self.rows if row["competitor"] == competitor), None)
+
+
+def _entrants(case: Case, problem: Problem, plan: Plan) -> dict[str, Callable[[], Competitor]]:
+    entrants: dict[str, Callable[[], Competitor]] = {
+        name: (lambda competitor=competitor: competitor)  # type: ignore[misc]
+        for name, competitor in problem.competitors.items()
+    }
+    if problem.to_compile is not None:
+        base = problem.competitors[problem.to_compile]
+        for mode in plan.compile_modes:
+            name = "compile" if mode == "default" else f"compile ({mode})"
+            entrants[name] = lambda mode=mode: competitors.compiled(base, mode)  # type: ignore[misc]
+        if plan.onnx:
+            entrants["onnxruntime"] = lambda: competitors.onnx_runtime(case, base, problem.inputs)
+    return {name: build for name, build in entrants.items() if not plan.only or name in plan.only}
+
+
+def measure(case: Case, device: torch.device, plan: Plan) -> Measured:
+    """Measure one case; a competitor that is absent or wrong is named in `absent` with the reason."""
+    measured = Measured(case)
+    torch.manual_seed(0)
+    problem = BUILDERS[case.operation](case, device)
+    reference = check.expected(case, problem)
+    calls: dict[str, Call] = {}
+    rows: dict[str, dict[str, Any]] = {}
+    for name, build in _entrants(case, problem, plan).items():
+        try:
+            competitor = build()
+            call = caller(case, competitor, problem.inputs)
+            off = check.verify(call(), reference, case.torch_dtype, problem.slack)
+        except Exception as failure:  # whatever it is: the others go on, and the results say why this one is not there
+            measured.absent[name] = f"{type(failure).__name__}: {failure}".splitlines()[0]
+            continue
+        calls[name] = call
+        rows[name] = {"error": off, **(_memory(case, name, competitor, problem, call, device) if plan.memory else {})}
+        if device.type == "cuda":
+            rows[name] |= {"launches": memory.launches(call), "host_s": timing.host_seconds(call, device)}
+            try:
+                calls[f"{name} (graph)"] = competitors.graphed(call)
+                rows[f"{name} (graph)"] = {"error": off}
+            except competitors.Absent as failure:
+                measured.absent[f"{name} (graph)"] = str(failure)
+    del reference
+    calls |= _ceilings(case, problem)
+    measured.samples = timing.interleave(calls, device, plan.effort)
+    _add_rows(measured, rows, problem)
+    return measured
+
+
+def _memory(
+    case: Case, name: str, competitor: Competitor, problem: Problem, call: Call, device: torch.device
+) -> dict[str, Any]:
+    if name == "onnxruntime":
+        return {}  # it does not allocate through PyTorch
+    figures = {"peak_bytes": memory.peak_bytes(call, device)}
+    if case.mode != "inference":
+        forward = forward_call(competitor, problem.inputs)
+        figures["saved_bytes"] = memory.saved_bytes(forward, competitor.parameters)
+    return figures
+
+
+def _ceilings(case: Case, problem: Problem) -> dict[str, Call]:
+    """The copies, which say how fast this machine moves a tensor of x's size; a whole network has no such ceiling."""
+    if case.operation == "bam_resnet50":
+        return {}
+    x = problem.inputs[0]
+    warm = torch.empty_like(x)
+    return {"copy": lambda: warm.copy_(x), "clone": lambda: x.clone()}
+
+
+def _add_rows(measured: Measured, rows: dict[str, dict[str, Any]], problem: Problem) -> None:
+    samples, case = measured.samples, measured.case
+    for name, times in samples.items():
+        latency = Quantiles.of(times)
+        row = {"competitor": name, "seconds": asdict(latency), "rounds": len(times), **rows.get(name, {})}
+        passes = 2.0 if name in CEILINGS else problem.floor.get(case.mode)
+        if passes:
+            row["floor_passes"] = passes
+            row["bytes_per_second"] = passes * case.x_bytes / latency.median
+        if name != "fused" and "fused" in samples:
+            row["over_fused"] = asdict(timing.ratio(times, samples["fused"]))
+        measured.rows.append(row)
+
+
+def run(
+    cases: Iterable[Case], device: torch.device, plan: Plan, progress: Callable[[str], object]
+) -> Iterable[Measured]:
+    """Measure cases one after the other; `progress` is told what comes next. A case that cannot be built says why."""
+    for case in cases:
+        progress(case.label())
+        try:
+            yield measure(case, device, plan)
+        except Exception as failure:  # a missing package, memory: the other cases go on
+            yield Measured(case, absent={"everybody": f"{type(failure).__name__}: {failure}".splitlines()[0]})

@@ -1,0 +1,63 @@
+"""bam-fused report: tables and plots from results files, the README's table, and what moved since a baseline."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from bam_fused.bench import plots, readme, results, table
+from bam_fused.bench.compare import compare
+from bam_fused.bench.extras import MissingExtra
+from bam_fused.bench.results import Results
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "results", nargs="*", type=Path, help="results files (default: every benchmarks/results/<device>/readme.json)"
+    )
+    parser.add_argument("--readme", type=Path, help="refresh the marked section of this file with the tables and plots")
+    parser.add_argument(
+        "--against", type=Path, help="an earlier results file: print the ratios that moved beyond noise since; exit 1 if "
+        "one got worse"
+    )  # fmt: skip
+    parser.add_argument("--no-plots", action="store_true", help="write no PNG (they need matplotlib)")
+
+
+def plot(found: Results, folder: Path) -> list[Path]:
+    """Save the plots and say where; without matplotlib say how to get it, which is no reason to fail."""
+    try:
+        paths = plots.save_all(found, folder)
+    except MissingExtra as failure:
+        print(f"no plots: {failure}", file=sys.stderr)
+        return []
+    for path in paths:
+        print(f"written: {path}")
+    return paths
+
+
+def _against(found: Results, baseline: Path) -> int:
+    comparison = compare(found, results.read(baseline))
+    for line in (*comparison.moves, *comparison.missing):
+        print(line)
+    print(f"{comparison.compared} ratios compared with {baseline}, {len(comparison.moves)} moved beyond noise")
+    return int(comparison.worse)
+
+
+def run(options: argparse.Namespace) -> int:
+    paths = options.results or sorted(results.FOLDER.glob("*/readme.json"))
+    if not paths:
+        raise FileNotFoundError(f"no results in {results.FOLDER}: run `bam-fused bench --set readme` first")
+    sections, pictures, status = [], [], 0
+    for path in paths:
+        found = results.read(path)
+        print(table.terminal(found) + "\n")
+        sections.append(readme.section(found))
+        if not options.no_plots:
+            pictures += plot(found, path.parent)
+        if options.against:
+            status |= _against(found, options.against)
+    if options.readme:
+        readme.refresh(options.readme, sections, pictures)
+        print(f"written: {options.readme}")
+    return status

@@ -1,0 +1,113 @@
+"""A case from building to rows: checked before it is timed, absent with the reason, never a figure from a wrong result."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from bam_fused.bench import operations, run
+from bam_fused.bench.cases import MODES, OPERATIONS, SETS, TINY, Case, cases_of
+from bam_fused.bench.check import Wrong, error, verify
+from bam_fused.bench.problem import Competitor
+from bam_fused.bench.run import CEILINGS, Plan, measure
+from bam_fused.bench.timing import Effort
+
+CPU = torch.device("cpu")
+PLAN = Plan(Effort(seconds=0, least=2, most=2), compile_modes=(), onnx=False)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("operation", [name for name in OPERATIONS if name != "bam_resnet50"])
+def test_every_operation_and_mode(operation: str, mode: str) -> None:
+    measured = measure(Case(operation, TINY, mode=mode), CPU, PLAN)
+    assert measured.absent == {}
+    names = [row["competitor"] for row in measured.rows]
+    assert names == [*operations.COMPETITORS[operation], *CEILINGS]
+    fused = measured.row("fused")
+    assert fused is not None
+    assert fused["seconds"]["low"] <= fused["seconds"]["median"] <= fused["seconds"]["high"]
+    assert fused["error"] < 1e-3
+    assert ("saved_bytes" in fused) == (mode != "inference")
+    eager = measured.row("eager")
+    assert eager is not None
+    assert eager["over_fused"]["median"] > 0
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16", "float64"])
+@pytest.mark.parametrize("memory_format", ["NCHW", "NHWC"])
+def test_every_dtype_and_format(dtype: str, memory_format: str) -> None:
+    measured = measure(Case("gate", TINY, dtype, memory_format, "forward+backward"), CPU, PLAN)
+    assert measured.absent == {}
+
+
+def test_a_wrong_competitor_gets_no_figure(monkeypatch: pytest.MonkeyPatch) -> None:
+    build = operations.BUILDERS["gate"]
+
+    def with_a_wrong_one(case: Case, device: torch.device) -> object:
+        problem = build(case, device)
+        problem.competitors["wrong"] = Competitor(lambda x, c, s: x * 1.01)
+        problem.competitors["broken"] = Competitor(lambda x, c, s: x @ c)
+        return problem
+
+    monkeypatch.setitem(operations.BUILDERS, "gate", with_a_wrong_one)
+    measured = measure(Case("gate", TINY), CPU, PLAN)
+    assert measured.row("wrong") is None
+    assert "off by" in measured.absent["wrong"]
+    assert measured.row("broken") is None
+    assert measured.absent["broken"].startswith("RuntimeError")
+    assert measured.row("fused") is not None
+
+
+def test_a_case_that_cannot_be_built_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    def cannot(case: Case, device: torch.device) -> object:
+        raise MemoryError("too much")
+
+    monkeypatch.setitem(operations.BUILDERS, "gate", cannot)
+    told: list[str] = []
+    first, second = run.run([Case("gate", TINY), Case("global_avg_pool", TINY)], CPU, PLAN, told.append)
+    assert first.rows == []
+    assert first.absent == {"everybody": "MemoryError: too much"}
+    assert second.rows
+    assert len(told) == 2
+
+
+def test_only_keeps_the_named_ones() -> None:
+    measured = measure(Case("gate", TINY), CPU, replace(PLAN, only=("fused", "eager"), memory=False))
+    assert [row["competitor"] for row in measured.rows] == ["eager", "fused", *CEILINGS]
+    assert "peak_bytes" not in measured.rows[0]
+
+
+def test_compile_and_onnx_runtime_compete_on_the_same_inputs() -> None:
+    pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+    pytest.importorskip("onnxscript", reason="onnxscript is not installed")
+    measured = measure(Case("global_avg_pool", TINY), CPU, replace(PLAN, onnx=True))
+    assert measured.absent == {}
+    assert measured.row("onnxruntime") is not None
+
+
+def test_error_is_relative_and_sees_nan() -> None:
+    true = (torch.tensor([0.0, 2.0], dtype=torch.float64), torch.tensor([4.0], dtype=torch.float64))
+    assert error((torch.tensor([0.0, 2.0]), torch.tensor([5.0])), true) == pytest.approx(0.25)
+    with pytest.raises(Wrong, match="off by"):
+        verify((torch.tensor([0.0, float("nan")]), torch.tensor([4.0])), true, torch.float32, 1)
+    with pytest.raises(Wrong, match="shape"):
+        error((torch.tensor([0.0]), torch.tensor([4.0])), true)
+    with pytest.raises(Wrong, match="1 results"):
+        error((torch.tensor([0.0, 2.0]),), true)
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_sets_hold_known_cases_once(name: str) -> None:
+    cases = cases_of(name)
+    assert len(cases) == len(set(cases)) > 0
+    assert {case.operation for case in cases} <= set(OPERATIONS)
+    assert all(case.torch_dtype.is_floating_point and case.mode in MODES for case in cases)
+
+
+def test_the_readme_set_covers_the_first_shapes() -> None:
+    gate = [case for case in cases_of("readme") if case.operation == "gate"]
+    for shape in ((1, 256, 56, 56), (8, 256, 56, 56), (32, 256, 56, 56), (8, 512, 28, 28), (32, 1024, 14, 14)):
+        found = {(case.dtype, case.memory_format, case.mode) for case in gate if case.shape == shape}
+        assert len(found) == 8, shape

@@ -1,0 +1,96 @@
+"""The command line: what it prints, writes and returns, and what it says when something is missing."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from bam_fused import __version__, backends
+from bam_fused.bench import readme, results
+from bam_fused.bench.extras import MissingExtra, need
+from bam_fused.cli import main
+
+TINY = ["bench", "--set", "tiny", "--device", "cpu", "--seconds", "0.01"]
+
+
+def test_info_names_versions_and_every_backend(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["info"]) == 0
+    shown = capsys.readouterr().out
+    assert __version__ in shown and torch.__version__ in shown
+    for name in backends.REGISTRY:
+        assert name in shown
+
+
+def test_info_gives_the_reason_of_each_backend(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["info", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    for name, backend in backends.REGISTRY.items():
+        assert found["backends"]["cpu"][name] == (backend.why_not(torch.device("cpu")) or "runs")
+    assert found["backends"]["cpu"]["eager"] == "runs"
+
+
+def test_python_minus_m() -> None:
+    done = subprocess.run([sys.executable, "-m", "bam_fused", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == f"bam_fused {__version__}"
+
+
+def test_the_command_line_imports_no_extra() -> None:
+    code = (
+        "import sys, bam_fused.cli; bam_fused.cli.parser(); extras = "
+        "{'matplotlib', 'onnxruntime', 'onnx', 'pytorchcv', 'skimage', 'torchvision', 'timm', 'triton'}; "
+        "print(sorted(extras & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_unknown_command_and_option(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in (["nothing"], ["bench", "--set", "huge"], []):
+        with pytest.raises(SystemExit) as stop:
+            main(arguments)
+        assert stop.value.code == 2
+    assert "invalid choice" in capsys.readouterr().err
+
+
+def test_bench_then_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = [*TINY, "--operation", "gate", "--only", "eager", "--no-plots", "--output", str(tmp_path)]
+    assert main(arguments) == 0
+    captured = capsys.readouterr()
+    assert "[1/3" in captured.err
+    assert "gate, forward+backward" in captured.out
+    found = results.read(tmp_path / "tiny.json")
+    assert found["machine"]["torch"] == torch.__version__
+    assert [row["competitor"] for row in found["cases"][0]["rows"]] == ["eager", "fused", "copy", "clone"]
+
+    page = tmp_path / "README.md"
+    page.write_text(f"{readme.BEGIN}\n{readme.END}\n")
+    arguments = ["report", str(tmp_path / "tiny.json"), "--no-plots", "--readme", str(page)]
+    assert main([*arguments, "--against", str(tmp_path / "tiny.json")]) == 0
+    assert "**gate, inference**" in page.read_text()
+    assert "0 moved beyond noise" in capsys.readouterr().out
+
+
+def test_bench_fails_when_the_fused_one_has_no_figure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("bam_fused.gate", lambda x, channel_logits, spatial_logits: x)
+    assert main([*TINY, "--operation", "gate", "--only", "eager", "--no-plots", "--output", str(tmp_path)]) == 1
+    assert "gate: fused: Wrong: its result is off by" in capsys.readouterr().out
+
+
+def test_report_without_results(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["report"]) == 2
+    assert "bam-fused bench --set readme" in capsys.readouterr().err
+
+
+def test_a_missing_extra_is_named() -> None:
+    with pytest.raises(MissingExtra, match=r'no_such_package is not installed: pip install "bam_fused\[demo\]"'):
+        need("no_such_package.deep", "demo")
