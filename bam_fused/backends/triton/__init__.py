@@ -1,10 +1,72 @@
-"""The Triton backend: kernels that are compiled on first use, nothing at install time."""
+"""The Triton backend: kernels that are compiled on first use, nothing at install time.
+
+    matrices.py       tensors as batches of matrices, the view in which one kernel serves NCHW and NHWC (host)
+    formulas.py       the gate's arithmetic, and the tile helpers (device)
+    heuristics.py     block sizes, warps and splits for a shape; tuned.py holds what the tuning command measured
+    launch.py         compiling a kernel once per shape and launching it at little cost
+    gate.py           the operations, one file each: kernel, launcher
+    gate_backward.py
+    global_avg_pool.py
+    partials.py       the fixed-order sum of what programs leave in a workspace
+
+Importing this package imports neither Triton nor the kernels: `kernel` does, on the first call.
+"""
 
 from __future__ import annotations
 
+import functools
+import importlib
+import importlib.util
+import os
+from collections.abc import Callable
+from typing import Any
+
 import torch
+
+OLDEST_CAPABILITY = (8, 0)
 
 
 def why_not(device: torch.device) -> str | None:
     """Why Triton cannot run on a device; None where it can."""
-    return "not built yet"
+    if importlib.util.find_spec("triton") is None:
+        return "triton is not installed"
+    if device.type == "cpu":
+        return None if interpreted() else "Triton runs on the CPU in its interpreter alone: set TRITON_INTERPRET=1"
+    if device.type == "cuda":
+        return _why_not_cuda(device)
+    return None if device.type == "xpu" else f"Triton does not serve {device.type} devices"
+
+
+def interpreted() -> bool:
+    """True where the environment sends Triton's kernels to its interpreter."""
+    return os.environ.get("TRITON_INTERPRET", "0").lower() in ("1", "y", "on", "yes", "true")
+
+
+def _why_not_cuda(device: torch.device) -> str | None:
+    if not torch.cuda.is_available():
+        return "PyTorch finds no CUDA device or driver"
+    if torch.version.hip is None and torch.cuda.get_device_capability(device) < OLDEST_CAPABILITY:
+        found, oldest = torch.cuda.get_device_capability(device), OLDEST_CAPABILITY
+        return f"{torch.cuda.get_device_name(device)} has compute capability {found}, Triton's kernels need {oldest}"
+    return None
+
+
+@functools.cache
+def _load(operation: str) -> Callable[..., Any]:
+    from bam_fused.backends import BackendUnavailable  # imported late: that package imports this one
+
+    try:
+        module = importlib.import_module(f"{__name__}.{operation}")
+    except ImportError as error:
+        raise BackendUnavailable(f"triton cannot be imported: {error}") from error
+    function: Callable[..., Any] = getattr(module, operation)
+    return function
+
+
+def kernel(operation: str) -> Callable[..., Any]:
+    """An operation's kernel for the `triton` overload of its operator; Triton is imported when it is first called."""
+
+    def call(*arguments: Any) -> Any:
+        return _load(operation)(*arguments)
+
+    return call

@@ -1,0 +1,84 @@
+"""What the kernels share on the device: the gate's arithmetic, and how a program's lanes cover a tile of a matrix.
+
+A tile is R_BLOCK x K_BLOCK elements. Ordinarily its lanes are a matrix and a vector of lanes stays within a row. Where
+rows do not begin at a multiple of the vector (7 x 7 and 14 x 14 pixels in NCHW), a `DENSE` tile holds whole rows that
+follow each other without a gap, and its lanes are one flat run over them, so that loads keep their full width.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def combine_logits(u, v, COMBINE: tl.constexpr):
+    """The gate's argument; under "max" a NaN on either side wins, as in torch.maximum."""
+    if COMBINE == "sum":
+        return u + v
+    elif COMBINE == "product":
+        return u * v
+    else:
+        return tl.where((u > v) | (u != u), u, v)
+
+
+@triton.jit
+def split_gradient(t, u, v, COMBINE: tl.constexpr):
+    """What the gradient t of the combined logits is for u and for v; under "max" equal logits get half each."""
+    if COMBINE == "sum":
+        return t, t
+    elif COMBINE == "product":
+        return t * v, t * u
+    else:
+        share = tl.where(u > v, 1.0, tl.where(u == v, 0.5, 0.0)).to(t.dtype)
+        return t * share, t * (1.0 - share)
+
+
+@triton.jit
+def sigmoid(z):
+    """1 / (1 + exp(-z)), in z's dtype."""
+    return 1.0 / (1.0 + tl.exp(-z))
+
+
+@triton.jit
+def tile_position(columns, R_BLOCK: tl.constexpr, K_BLOCK: tl.constexpr, DENSE: tl.constexpr):
+    """Row and column of every lane within the tile."""
+    if DENSE:
+        lane = tl.arange(0, R_BLOCK * K_BLOCK)
+        return lane // columns, lane % columns
+    else:
+        return tl.arange(0, R_BLOCK)[:, None], tl.arange(0, K_BLOCK)[None, :]
+
+
+@triton.jit
+def tile_offsets(row, column, stride, R_BLOCK: tl.constexpr, K_BLOCK: tl.constexpr, DENSE: tl.constexpr):
+    """Offset in memory of every lane from the tile's first element."""
+    if DENSE:
+        return tl.arange(0, R_BLOCK * K_BLOCK)
+    else:
+        return row.to(tl.int64) * stride + column
+
+
+@triton.jit
+def tile_mask(
+    row, column, rows, columns, VECTOR: tl.constexpr, R_BLOCK: tl.constexpr, K_BLOCK: tl.constexpr, DENSE: tl.constexpr
+):
+    """Which lanes hold elements where `rows` and `columns` are left from the tile's first element on."""
+    if DENSE:
+        live = tl.multiple_of((tl.minimum(rows, R_BLOCK) * columns).to(tl.int32), VECTOR)
+        return tl.arange(0, R_BLOCK * K_BLOCK) < live
+    else:
+        return (row < rows) & (column < columns)
+
+
+@triton.jit
+def as_matrix(tile, columns, R_BLOCK: tl.constexpr, K_BLOCK: tl.constexpr, DENSE: tl.constexpr):
+    """The tile as (R_BLOCK, K_BLOCK), zero where it holds nothing; through shared memory if it is dense."""
+    if DENSE:
+        row = tl.arange(0, R_BLOCK)[:, None]
+        column = tl.arange(0, K_BLOCK)[None, :]
+        source = tl.reshape(row * columns + column, [R_BLOCK * K_BLOCK])
+        matrix = tl.reshape(tl.gather(tile, source, 0), [R_BLOCK, K_BLOCK])
+        return tl.where(column < columns, matrix, 0.0)
+    else:
+        return tile

@@ -1,0 +1,133 @@
+"""Block sizes, warps and splits for a shape, dtype and layout: fixed rules, so that nothing is ever tuned at run time.
+
+The rules follow from what has to be in flight on an NVIDIA GPU of the 2020s to keep its memory busy (16 to 64 KB per SM;
+at 2,048 threads per SM each must have 16 to 32 bytes of every tensor under way). They have not been measured on a GPU. A
+table that the tuning command has measured on the device at hand goes first: see tuned.py.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from bam_fused.backends.triton import tuned
+from bam_fused.backends.triton.matrices import Integers, Matrices, vector_width
+
+PROGRAMS = 528  # enough to fill a GPU of about 132 SMs with four programs each
+PROGRAM_BYTES = 4096  # of each feature map that a program has under way: 32 bytes for each of 128 threads
+LONGEST_DENSE_TILE = 8192  # elements; beyond it one program would need more registers and shared memory than it is worth
+SMALL_BYTES = 2**21  # a feature map below this size is bound by latency, not by memory
+WORKSPACE_SHARE = 0.05  # partial sums in bytes, of the feature map's
+SMALL_WORKSPACE_SHARE = 0.25  # the same for a small one
+
+
+@dataclass(frozen=True)
+class PointwiseConfig:
+    """How many elements a program of `gate` takes, and with how many warps."""
+
+    elements: int
+    warps: int
+
+
+@dataclass(frozen=True)
+class TileConfig:
+    """How a reduction walks over a matrix: tiles of row_block x column_block, their walk cut into `splits`."""
+
+    row_block: int
+    column_block: int
+    dense: bool
+    splits: int
+    warps: int
+
+
+def gate(view: Matrices, dtype: torch.dtype, device: torch.device) -> PointwiseConfig:
+    """For `gate`: two vectors per thread, or one where the feature map is too small to fill the GPU with two."""
+    measured = tuned.lookup("gate", view, dtype, device)
+    if measured is not None:
+        return PointwiseConfig(**measured)
+    elements = PROGRAM_BYTES // dtype.itemsize
+    if view.batch * view.rows * view.columns < PROGRAMS * elements:
+        elements //= 2
+    return PointwiseConfig(elements, warps=4)
+
+
+def gate_backward(
+    view: Matrices, dtype: torch.dtype, device: torch.device, may_be_dense: bool, batches: Integers
+) -> TileConfig:
+    """For `gate_backward`: programs walk down the rows and leave one partial sum per column and split.
+
+    `may_be_dense`: rows follow each other without a gap in all feature maps, so that a tile of whole rows can be loaded
+    as one run; `batches`: the strides from one sample to the next in these feature maps.
+    """
+    measured = tuned.lookup("gate_backward", view, dtype, device)
+    if measured is not None and (may_be_dense or not measured["dense"]):
+        return TileConfig(**measured)
+    row_block, column_block, dense, warps = _tile(view, dtype, may_be_dense, batches)
+    slabs = _cover(view.columns, column_block)
+    walk = _cover(view.rows, row_block)
+    wanted = min(_cover(PROGRAMS, view.batch * slabs), walk)
+    row_sums = slabs * view.rows if slabs > 1 else 0
+    affordable = int((_workspace_elements(view, dtype) - row_sums) // view.columns)
+    splits = _even(walk, max(1, min(wanted, affordable)))
+    return TileConfig(row_block, column_block, dense, splits, warps)
+
+
+def global_avg_pool(
+    view: Matrices, dtype: torch.dtype, device: torch.device, may_be_dense: bool, batches: Integers
+) -> TileConfig:
+    """For `global_avg_pool`: programs walk along the rows (NCHW) or down them (NHWC)."""
+    measured = tuned.lookup("global_avg_pool", view, dtype, device)
+    if measured is not None and (may_be_dense or not measured["dense"]):
+        return TileConfig(**measured)
+    row_block, column_block, dense, warps = _tile(view, dtype, may_be_dense, batches)
+    down, along = _cover(view.rows, row_block), _cover(view.columns, column_block)
+    kept, walk, sums = (down, along, view.rows) if view.rows_are_channels else (along, down, view.columns)
+    wanted = min(_cover(PROGRAMS, view.batch * kept), walk)
+    affordable = int(_workspace_elements(view, dtype) // sums)
+    return TileConfig(row_block, column_block, dense, _even(walk, max(1, min(wanted, affordable))), warps)
+
+
+def _tile(
+    view: Matrices, dtype: torch.dtype, may_be_dense: bool, batches: Integers
+) -> tuple[int, int, bool, int]:
+    """Row block, column block, whether the tile is dense, and warps: 16 bytes in each of 128 threads, twice."""
+    elements = PROGRAM_BYTES // dtype.itemsize
+    within = vector_width(dtype, view.columns)
+    across = vector_width(dtype, view.rows * view.columns, *batches)
+    if may_be_dense and within < across:
+        column_block = _power_of_two(view.columns)
+        row_block = max(across // within, elements // column_block)
+        if row_block * column_block <= LONGEST_DENSE_TILE:
+            return row_block, column_block, True, max(4, 4 * row_block * column_block // elements)
+    column_block = _column_block(view.columns)
+    row_block = max(1, min(elements // column_block, _power_of_two(view.rows)))
+    return row_block, column_block, False, 4
+
+
+def _column_block(columns: int) -> int:
+    """The largest block whose last one wastes not much more lanes than the best choice wastes."""
+    if columns <= 128:
+        return _power_of_two(columns)
+    used = {block: columns / (block * _cover(columns, block)) for block in (128, 256, 512)}
+    return max(block for block in used if used[block] >= max(used.values()) - 0.1)
+
+
+def _workspace_elements(view: Matrices, dtype: torch.dtype) -> float:
+    """The partial sums, per sample, that a workspace may hold: float32, or float64 for float64 feature maps."""
+    size = view.rows * view.columns * dtype.itemsize
+    share = WORKSPACE_SHARE if view.batch * size >= SMALL_BYTES else SMALL_WORKSPACE_SHARE
+    return share * size / max(4, dtype.itemsize)
+
+
+def _even(walk: int, splits: int) -> int:
+    """The fewest splits whose longest is as short as with `splits`, so that no split is empty."""
+    return _cover(walk, _cover(walk, splits))
+
+
+def _cover(size: int, block: int) -> int:
+    return -(-size // block)
+
+
+def _power_of_two(size: int) -> int:
+    return 1 << (size - 1).bit_length()

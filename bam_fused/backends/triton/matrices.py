@@ -1,0 +1,86 @@
+"""Tensors as batches of matrices: the row/column view in which one kernel serves NCHW and NHWC.
+
+Every sample of a feature map is a matrix of R rows and K columns whose columns lie next to each other in memory. In NCHW
+the rows are the channels and the columns the pixels, in NHWC the other way round; the channel and the spatial logits are
+then the vector along the rows and the one along the columns, or change places.
+
+PyTorch leaves the strides of dimensions of size 1 arbitrary, so they are replaced: by those of a dense matrix, and by 0
+along a batch of one.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+
+Integers = tuple[int, ...]
+
+VECTOR_BYTES = 16  # the widest load or store of one thread
+
+
+@dataclass(frozen=True)
+class Matrices:
+    """A feature map's view: `batch` matrices of rows x columns, and which dimension the rows are."""
+
+    batch: int
+    rows: int
+    columns: int
+    rows_are_channels: bool
+
+
+def matrices(shape: Integers, rows_are_channels: bool) -> Matrices:
+    """The view of a feature map of shape (N, C, H, W)."""
+    n, c, h, w = shape
+    return Matrices(n, c, h * w, True) if rows_are_channels else Matrices(n, h * w, c, False)
+
+
+def _pixel_stride(height: int, width: int, stride_h: int, stride_w: int) -> int | None:
+    """The one stride that walks over H and W together; None where there is none."""
+    if width == 1:
+        return 1 if height == 1 else stride_h
+    return stride_w if height == 1 or stride_h == width * stride_w else None
+
+
+def matrix_strides(shape: Integers, stride: Integers, rows_are_channels: bool) -> Integers:
+    """Strides over (batch, row, column) of an (N, C, H, W) tensor; all -1 where H and W have no common stride."""
+    pixel = _pixel_stride(*shape[2:], *stride[2:])
+    if pixel is None:
+        return -1, -1, -1
+    view = matrices(shape, rows_are_channels)
+    row, column = (stride[1], pixel) if rows_are_channels else (pixel, stride[1])
+    return (
+        0 if view.batch == 1 else stride[0],
+        view.columns if view.rows == 1 else row,
+        1 if view.columns == 1 else column,
+    )
+
+
+def channel_strides(shape: Integers, stride: Integers) -> Integers:
+    """Strides over (batch, channel) of logits (N, C) or (N, C, 1, 1)."""
+    return 0 if shape[0] == 1 else stride[0], 1 if shape[1] == 1 else stride[1]
+
+
+def spatial_strides(shape: Integers, stride: Integers) -> Integers | None:
+    """Strides over (batch, pixel) of logits (N, H, W) or (N, 1, H, W); None where H and W have no common stride."""
+    pixel = _pixel_stride(*shape[-2:], *stride[-2:])
+    return None if pixel is None else (0 if shape[0] == 1 else stride[0], pixel)
+
+
+def orientation(shape: Integers, *strides: Integers) -> bool | None:
+    """Whether the rows are the channels in the view that gives each of these tensors columns of unit stride.
+
+    None where no view does. Where both do, the one with the longer rows wins.
+    """
+    fitting = []
+    for rows_are_channels in (True, False):
+        views = [matrix_strides(shape, stride, rows_are_channels) for stride in strides]
+        if all(view[2] == 1 for view in views):
+            fitting.append(rows_are_channels)
+    return max(fitting, key=lambda choice: matrices(shape, choice).columns, default=None)
+
+
+def vector_width(dtype: torch.dtype, *multiples: int) -> int:
+    """The elements of the widest vector that is aligned in steps of all these sizes and strides: a power of two."""
+    return math.gcd(VECTOR_BYTES // dtype.itemsize, *multiples)
