@@ -51,12 +51,14 @@ def tile_position(columns, R_BLOCK: tl.constexpr, K_BLOCK: tl.constexpr, DENSE: 
 
 
 @triton.jit
-def tile_offsets(row, column, stride, R_BLOCK: tl.constexpr, K_BLOCK: tl.constexpr, DENSE: tl.constexpr):
-    """Offset in memory of every lane from the tile's first element."""
+def tile_offsets(
+    row, column, stride, R_BLOCK: tl.constexpr, K_BLOCK: tl.constexpr, DENSE: tl.constexpr, FAR: tl.constexpr
+):
+    """Offset in memory of every lane from the tile's first element, in 64 bits if FAR: 32 take half the registers."""
     if DENSE:
         return tl.arange(0, R_BLOCK * K_BLOCK)
     else:
-        return row.to(tl.int64) * stride + column
+        return (row.to(tl.int64) if FAR else row) * stride + column
 
 
 @triton.jit
@@ -82,3 +84,12 @@ def as_matrix(tile, columns, R_BLOCK: tl.constexpr, K_BLOCK: tl.constexpr, DENSE
         return tl.where(column < columns, matrix, 0.0)
     else:
         return tile
+
+
+@triton.jit
+def of_row(values, row, R_BLOCK: tl.constexpr, DENSE: tl.constexpr):
+    """One value per row as one per lane; through shared memory if the tile is dense."""
+    if DENSE:
+        return tl.gather(values, tl.minimum(row, R_BLOCK - 1), 0)
+    else:
+        return values

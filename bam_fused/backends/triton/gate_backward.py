@@ -19,6 +19,7 @@ from bam_fused.backends.triton import heuristics
 from bam_fused.backends.triton.formulas import (
     as_matrix,
     combine_logits,
+    of_row,
     sigmoid,
     split_gradient,
     tile_mask,
@@ -72,6 +73,7 @@ def gate_backward_kernel(
     R_BLOCK: tl.constexpr,
     K_BLOCK: tl.constexpr,
     DENSE: tl.constexpr,
+    FAR: tl.constexpr,  # offsets within a tile need 64 bits
 ):
     WIDE: tl.constexpr = tl.float64 if x_ptr.dtype.element_ty == tl.float64 else tl.float32
     UNIT: tl.constexpr = 1 if DENSE else WIDTH
@@ -86,14 +88,18 @@ def gate_backward_kernel(
 
     row, column = tile_position(length, R_BLOCK, K_BLOCK, DENSE)
     in_column = column < columns_left
-    v_at = n * v_batch + (first_column + column) * v_column
-    v = tl.load(v_ptr + v_at, in_column, 0.0, eviction_policy="evict_last").to(WIDE)
-    x_at = tile_offsets(row, column, x_row * UNIT, R_BLOCK, K_BLOCK, DENSE)
-    dx_at = tile_offsets(row, column, dx_row * UNIT, R_BLOCK, K_BLOCK, DENSE)
-    grad_at = tile_offsets(row, column * GRAD_COLUMN, grad_row * GRAD_UNIT, R_BLOCK, K_BLOCK, DENSE)
+    x_at = tile_offsets(row, column, x_row * UNIT, R_BLOCK, K_BLOCK, DENSE, FAR)
+    # Not (1, K_BLOCK): loads of a shape share a layout, and another one here would have the compiler do everything twice.
+    v_at = tl.broadcast_to(n * v_batch + (first_column + column) * v_column, x_at.shape)
+    v = tl.load(v_ptr + v_at, tl.broadcast_to(in_column, x_at.shape), 0.0, eviction_policy="evict_last").to(WIDE)
+    dx_at = tile_offsets(row, column, dx_row * UNIT, R_BLOCK, K_BLOCK, DENSE, FAR)
+    grad_at = tile_offsets(row, column * GRAD_COLUMN, grad_row * GRAD_UNIT, R_BLOCK, K_BLOCK, DENSE, FAR)
+    each_row = tl.arange(0, R_BLOCK) if DENSE else row
+    u_at = each_row.to(tl.int64) * u_row if FAR else each_row * u_row
     x_ptr += n * (x_batch * WIDTH) + first_column
     dx_ptr += n * (dx_batch * WIDTH) + first_column
     grad_ptr += n * (grad_batch * GRAD_WIDTH) + first_column * GRAD_COLUMN
+    u_ptr += n * u_batch
     dv = tl.zeros(x_at.shape, WIDE)
 
     for step in range(split * walk, tl.minimum((split + 1) * walk, tl.cdiv(rows, R_BLOCK))):
@@ -103,8 +109,9 @@ def gate_backward_kernel(
         x_tile = x_ptr + tl.multiple_of(first_row * (x_row * UNIT), WIDTH)
         dx_tile = dx_ptr + tl.multiple_of(first_row * (dx_row * UNIT), WIDTH)
         grad_tile = grad_ptr + tl.multiple_of(first_row * (grad_row * GRAD_UNIT), GRAD_WIDTH)
-        u_at = n * u_batch + (first_row + row) * u_row
-        u = tl.load(u_ptr + u_at, row < rows_left, 0.0, eviction_policy="evict_last").to(WIDE)
+        u_tile = u_ptr + first_row * u_row
+        u = tl.load(u_tile + u_at, each_row < rows_left, 0.0, eviction_policy="evict_last").to(WIDE)
+        u = of_row(u, row, R_BLOCK, DENSE)
         x = tl.load(x_tile + x_at, live, 0.0, eviction_policy="evict_first").to(WIDE)
         grad = tl.load(grad_tile + grad_at, live, 0.0, eviction_policy="evict_first").to(WIDE)
 
@@ -194,6 +201,7 @@ def plan(grad: Description, x: Description, channel: Description, spatial: Descr
         R_BLOCK=config.row_block,
         K_BLOCK=config.column_block,
         DENSE=config.dense,
+        FAR=config.row_block * max(x_row, dx_row, grad_row, u[1]) >= 2**31,
     )
     return Plan(
         launch,
@@ -233,6 +241,8 @@ def _conform(
     rows_are_channels = orientation(x.shape, x.stride(), torch.empty_like(x, device="meta").stride())
     if rows_are_channels is not None:
         layout = torch.contiguous_format if rows_are_channels else torch.channels_last
-        return gate_backward(grad.contiguous(memory_format=layout), x, channel_logits, spatial_logits.contiguous(), combine)
+        return gate_backward(
+            grad.contiguous(memory_format=layout), x, channel_logits, spatial_logits.contiguous(), combine
+        )
     dx, dchannel, dspatial = gate_backward(grad, x.contiguous(), channel_logits, spatial_logits, combine)
     return torch.empty_like(x).copy_(dx), dchannel, dspatial

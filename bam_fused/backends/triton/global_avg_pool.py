@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 
-import torch
 import triton
 import triton.language as tl
 from torch import Tensor
@@ -39,6 +38,7 @@ def global_avg_pool_kernel(
     R_BLOCK: tl.constexpr,
     K_BLOCK: tl.constexpr,
     DENSE: tl.constexpr,
+    FAR: tl.constexpr,  # offsets within a tile need 64 bits
 ):
     WIDE: tl.constexpr = tl.float64 if x_ptr.dtype.element_ty == tl.float64 else tl.float32
     UNIT: tl.constexpr = 1 if DENSE else WIDTH
@@ -50,7 +50,7 @@ def global_avg_pool_kernel(
     tiles = tl.cdiv(length, K_BLOCK) if ALONG_ROWS else tl.cdiv(rows, R_BLOCK)
 
     row, column = tile_position(length, R_BLOCK, K_BLOCK, DENSE)
-    x_at = tile_offsets(row, column, x_row * UNIT, R_BLOCK, K_BLOCK, DENSE)
+    x_at = tile_offsets(row, column, x_row * UNIT, R_BLOCK, K_BLOCK, DENSE, FAR)
     x_ptr += n * (x_batch * WIDTH)
     sums = tl.zeros(x_at.shape, WIDE)
     for step in range(split * walk, tl.minimum((split + 1) * walk, tiles)):
@@ -106,6 +106,7 @@ def plan(x: Description) -> tuple[Launch, Sums] | None:
         R_BLOCK=config.row_block,
         K_BLOCK=config.column_block,
         DENSE=config.dense,
+        FAR=config.row_block * row >= 2**31,
     )
     return launch, sums
 

@@ -15,8 +15,10 @@ from bam_fused.backends.triton import tuned
 from bam_fused.backends.triton.matrices import Integers, Matrices, vector_width
 
 PROGRAMS = 528  # enough to fill a GPU of about 132 SMs with four programs each
-PROGRAM_BYTES = 4096  # of each feature map that a program has under way: 32 bytes for each of 128 threads
-LONGEST_DENSE_TILE = 8192  # elements; beyond it one program would need more registers and shared memory than it is worth
+WARPS = 4
+PROGRAM_BYTES = 4096  # of a feature map that a program of 128 threads has under way: 32 bytes for each of them
+BACKWARD_ELEMENTS = 1024  # of a tile, eight for each thread, which fit in 64 registers with the two gradients' sums
+LARGEST_DENSE_TILE = 4096  # elements; a larger one would leave too few registers to each thread
 SMALL_BYTES = 2**21  # a feature map below this size is bound by latency, not by memory
 WORKSPACE_SHARE = 0.05  # partial sums in bytes, of the feature map's
 SMALL_WORKSPACE_SHARE = 0.25  # the same for a small one
@@ -49,7 +51,7 @@ def gate(view: Matrices, dtype: torch.dtype, device: torch.device) -> PointwiseC
     elements = PROGRAM_BYTES // dtype.itemsize
     if view.batch * view.rows * view.columns < PROGRAMS * elements:
         elements //= 2
-    return PointwiseConfig(elements, warps=4)
+    return PointwiseConfig(elements, WARPS)
 
 
 def gate_backward(
@@ -63,7 +65,8 @@ def gate_backward(
     measured = tuned.lookup("gate_backward", view, dtype, device)
     if measured is not None and (may_be_dense or not measured["dense"]):
         return TileConfig(**measured)
-    row_block, column_block, dense, warps = _tile(view, dtype, may_be_dense, batches)
+    elements = BACKWARD_ELEMENTS if dtype != torch.float64 else BACKWARD_ELEMENTS // 2
+    row_block, column_block, dense, warps = _tile(view, dtype, elements, may_be_dense, batches)
     slabs = _cover(view.columns, column_block)
     walk = _cover(view.rows, row_block)
     wanted = min(_cover(PROGRAMS, view.batch * slabs), walk)
@@ -80,7 +83,8 @@ def global_avg_pool(
     measured = tuned.lookup("global_avg_pool", view, dtype, device)
     if measured is not None and (may_be_dense or not measured["dense"]):
         return TileConfig(**measured)
-    row_block, column_block, dense, warps = _tile(view, dtype, may_be_dense, batches)
+    elements = PROGRAM_BYTES // dtype.itemsize
+    row_block, column_block, dense, warps = _tile(view, dtype, elements, may_be_dense, batches)
     down, along = _cover(view.rows, row_block), _cover(view.columns, column_block)
     kept, walk, sums = (down, along, view.rows) if view.rows_are_channels else (along, down, view.columns)
     wanted = min(_cover(PROGRAMS, view.batch * kept), walk)
@@ -89,20 +93,19 @@ def global_avg_pool(
 
 
 def _tile(
-    view: Matrices, dtype: torch.dtype, may_be_dense: bool, batches: Integers
+    view: Matrices, dtype: torch.dtype, elements: int, may_be_dense: bool, batches: Integers
 ) -> tuple[int, int, bool, int]:
-    """Row block, column block, whether the tile is dense, and warps: 16 bytes in each of 128 threads, twice."""
-    elements = PROGRAM_BYTES // dtype.itemsize
+    """Row block, column block, whether the tile is dense, and warps, for a tile of about this many elements."""
     within = vector_width(dtype, view.columns)
     across = vector_width(dtype, view.rows * view.columns, *batches)
     if may_be_dense and within < across:
         column_block = _power_of_two(view.columns)
         row_block = max(across // within, elements // column_block)
-        if row_block * column_block <= LONGEST_DENSE_TILE:
-            return row_block, column_block, True, max(4, 4 * row_block * column_block // elements)
+        if row_block * column_block <= LARGEST_DENSE_TILE:
+            return row_block, column_block, True, max(WARPS, WARPS * row_block * column_block // elements)
     column_block = _column_block(view.columns)
     row_block = max(1, min(elements // column_block, _power_of_two(view.rows)))
-    return row_block, column_block, False, 4
+    return row_block, column_block, False, WARPS
 
 
 def _column_block(columns: int) -> int:
