@@ -6,6 +6,8 @@ while PyTorch traces them, so that a good call pays nothing for them.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -23,6 +25,11 @@ def _check_tensor(name: str, value: object, dtypes: tuple[torch.dtype, ...]) -> 
         expected = " or ".join(str(dtype) for dtype in dict.fromkeys(dtypes))
         raise TypeError(f"{name} must have dtype {expected}, got {value.dtype}")
     return value
+
+
+def _same(shape: Sequence[int], expected: Sequence[int]) -> bool:
+    """Compared size by size, so that symbolic sizes under torch.compile are guarded on, not looked up."""
+    return len(shape) == len(expected) and all(a == b for a, b in zip(shape, expected, strict=True))
 
 
 def check_feature_map(name: str, x: object) -> tuple[int, ...]:
@@ -50,7 +57,7 @@ def check_gate(x: object, channel_logits: object, spatial_logits: object, combin
         ("spatial_logits", spatial_logits, ((n, h, w), (n, 1, h, w)), "(N, H, W) or (N, 1, H, W)"),
     ):
         tensor = _check_tensor(name, logits, (x.dtype, torch.float32))
-        if tuple(tensor.shape) not in shapes:
+        if not any(_same(tensor.shape, shape) for shape in shapes):
             raise ValueError(
                 f"{name} must have shape {letters} = {shapes[0]} or {shapes[1]} for x of shape {(n, c, h, w)}, "
                 f"got {tuple(tensor.shape)}"

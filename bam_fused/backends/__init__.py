@@ -51,7 +51,8 @@ def auto_order(operation: str, device: torch.device) -> tuple[str, ...]:
     return ("triton",)
 
 
-_current: str | None = None  # None until the first use: then BAM_FUSED_BACKEND decides, else "auto"
+_first = os.environ.get("BAM_FUSED_BACKEND") or "auto"  # checked at the first use: importing never fails
+_current: str | None = None  # what use_backend chose
 _selected: dict[tuple[str, torch.device], Callable[..., Any]] = {}
 _failed: dict[tuple[str, torch.device], str] = {}
 _logged: set[str] = set()
@@ -71,10 +72,7 @@ def current_backend() -> str:
     Raises:
         ValueError: BAM_FUSED_BACKEND is set to another name.
     """
-    if _current is None:
-        _switch(_check_name(os.environ.get("BAM_FUSED_BACKEND") or "auto", "BAM_FUSED_BACKEND"))
-    assert _current is not None
-    return _current
+    return _current if _current is not None else _check_name(_first, "BAM_FUSED_BACKEND")
 
 
 def _switch(name: str | None) -> None:
@@ -116,6 +114,8 @@ def select(operation: str, device: torch.device) -> Callable[..., Any]:
     Raises:
         BackendUnavailable: the backend chosen by name cannot run on `device`.
     """
+    if torch.compiler.is_compiling():  # the compiler guards on the choice itself, and forbids writing to the cache
+        return _choose(operation, device)
     key = (operation, device)
     if key not in _selected:
         _selected[key] = _choose(operation, device)

@@ -40,7 +40,7 @@ template <class A, int64_t size> struct Side {
   template <Combine combine> void separate(int64_t count) {
     for (int64_t k = 0; k < count; k += kLanes<A>) {
       const Vec<A> v = load(logit + k);
-      store(term + k, combine == Combine::max ? sigmoid<A>(v) : exp_in_range(-v));
+      store(term + k, combine == Combine::max ? sigmoid<A>(v).value : exp_in_range(-v));
     }
   }
 };
@@ -50,10 +50,6 @@ template <class A> struct TileLogits {
   Side<A, kMaxTileColumns<A>> column;
 };
 
-template <class A> struct Gate {
-  Vec<A> sigmoid, slope;  // the slope is sigmoid's derivative
-};
-
 template <class A> inline Vec<A> maximum(Vec<A> a, Vec<A> b) {  // NaN if either is, as torch.maximum
   const Vec<A> larger = a > b ? a : b;
   return a == a ? larger : a;
@@ -61,24 +57,21 @@ template <class A> inline Vec<A> maximum(Vec<A> a, Vec<A> b) {  // NaN if either
 
 // The gate of row `row` and the vector of columns from `k` on. An unused slope costs nothing: it is inlined and dropped.
 template <class T, Combine combine, bool separable, class A = Accumulator<T>>
-inline Gate<A> gate_at(const TileLogits<A>& logits, int64_t row, int64_t k) {
-  if constexpr (separable && combine == Combine::sum) {
-    const Vec<A> q = logits.row.term[row] * load(logits.column.term + k);
-    const Vec<A> s = reciprocal<T>(A(1) + q);
-    return {s, s * (q * s)};
-  } else {
-    Vec<A> s;
-    if constexpr (separable) {
-      const Vec<A> column = load(logits.column.term + k), same = splat(logits.row.term[row]);
-      s = same > column ? same : column;
-    } else {
-      const Vec<A> column = load(logits.column.logit + k), same = splat(logits.row.logit[row]);
-      if constexpr (combine == Combine::sum) s = sigmoid<T>(same + column);
-      if constexpr (combine == Combine::product) s = sigmoid<T>(same * column);
-      if constexpr (combine == Combine::max) s = sigmoid<T>(maximum<A>(same, column));
+inline Sigmoid<A> gate_at(const TileLogits<A>& logits, int64_t row, int64_t k) {
+  if constexpr (separable) {
+    const Vec<A> column = load(logits.column.term + k), same = splat(logits.row.term[row]);
+    if constexpr (combine == Combine::sum) {
+      const Vec<A> e = same * column;
+      const Vec<A> s = reciprocal<T>(A(1) + e);
+      return {s, s * (e * s)};
     }
+    const Vec<A> s = same > column ? same : column;
     return {s, s * (A(1) - s)};
   }
+  const Vec<A> column = load(logits.column.logit + k), same = splat(logits.row.logit[row]);
+  if constexpr (combine == Combine::sum) return sigmoid<T>(same + column);
+  if constexpr (combine == Combine::product) return sigmoid<T>(same * column);
+  return sigmoid<T>(maximum<A>(same, column));
 }
 
 template <class T, Combine combine, bool separable>
@@ -89,7 +82,7 @@ void gate_tile(const GateArguments& arguments, const Tile& tile, const TileLogit
     T* out = row_at<T>(arguments.out, tile, row);
     for_columns<A>(tile.columns, [&](int64_t k, auto part) {
       const Vec<A> v = load(x + k, part);
-      store(out + k, v * gate_at<T, combine, separable>(logits, row, k).sigmoid + v, part);
+      store(out + k, v * gate_at<T, combine, separable>(logits, row, k).value + v, part);
     });
   }
 }
@@ -112,9 +105,9 @@ void gate_backward_tile(
     const Vec<A> row_logit = splat(logits.row.logit[row]);
     row_sums[row] = sum_columns<A>(tile.columns, [&](int64_t k, auto part) {
       const Vec<A> g = load(grad + k, part);
-      const Gate<A> gate = gate_at<T, combine, separable>(logits, row, k);
+      const Sigmoid<A> gate = gate_at<T, combine, separable>(logits, row, k);
       const Vec<A> t = only_new<A>(g * load(x + k, part) * gate.slope, part);
-      store(dx + k, g * gate.sigmoid + g, part);
+      store(dx + k, g * gate.value + g, part);
       Vec<A> to_row = t, to_column = t;
       if constexpr (combine != Combine::sum) {
         const Vec<A> column_logit = load(logits.column.logit + k);

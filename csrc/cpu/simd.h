@@ -169,16 +169,23 @@ template <class A> struct ExpRange;  // exp(±largest) is a normal number; from 
 template <> struct ExpRange<float> { static constexpr float largest = 87.0f, overflow = 88.7228f; };
 template <> struct ExpRange<double> { static constexpr double largest = 708.0, overflow = 709.7827; };
 
+template <class A> struct Sigmoid {
+  Vec<A> value, slope;  // and its derivative
+};
+
 // 1 / (1 + exp(-z)) for any z, as precise as T can hold; NaN stays NaN, and 0 comes where exp(-z) overflows, as in PyTorch.
-template <class T> inline Vec<Accumulator<T>> sigmoid(Vec<Accumulator<T>> z) {
+// The slope is taken from the exponential: s (1 - s) would lose its digits where s is close to 1.
+template <class T> inline Sigmoid<Accumulator<T>> sigmoid(Vec<Accumulator<T>> z) {
   using A = Accumulator<T>;
   const A largest = ExpRange<A>::largest;
   Vec<A> minus = -z;
   minus = minus > largest ? splat(largest) : minus;
   minus = minus < -largest ? splat(-largest) : minus;
-  Vec<A> s = reciprocal<T>(A(1) + exp_in_range(minus));
+  const Vec<A> e = exp_in_range(minus);
+  Vec<A> s = reciprocal<T>(A(1) + e);
   s = z < -ExpRange<A>::overflow ? splat(A(0)) : s;
-  return z == z ? s : z;
+  s = z == z ? s : z;
+  return {s, s * (e * s)};
 }
 
 }  // namespace

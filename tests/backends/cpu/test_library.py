@@ -1,0 +1,100 @@
+"""The compiled CPU library: every instruction set, memory at its edges, its symbols and its introspection."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+import torch
+from accuracy import assert_no_worse_than_eager, noise_of_sums
+from drawing import COMBINES, DTYPES, SHAPES, feature_map, gradient, logits
+
+from bam_fused import reference
+from bam_fused.backends import cpu
+
+if cpu.library is None:
+    pytest.skip(f"no CPU library: {cpu.why_not(torch.device('cpu'))}", allow_module_level=True)
+
+OPS = torch.ops.bam_fused
+INSTRUCTION_SETS = cpu.library.instruction_sets()
+
+
+@pytest.fixture(params=INSTRUCTION_SETS)
+def instruction_set(request) -> Iterator[str]:
+    cpu.library.use_instruction_set(request.param)
+    yield request.param
+    cpu.library.use_instruction_set(INSTRUCTION_SETS[0])
+
+
+@pytest.mark.parametrize("combine", COMBINES)
+@pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: str(dtype)[6:])
+@pytest.mark.parametrize("format", ["contiguous", "channels_last"])
+def test_every_instruction_set(poisoned, instruction_set, format, dtype, combine):
+    for shape in SHAPES:
+        x, grad = feature_map(shape, dtype, format), gradient(shape, dtype, format)
+        channel, spatial = logits(shape, dtype)
+        inputs = (x, channel, spatial)
+        exact = tuple(t.double() for t in inputs)
+        assert_no_worse_than_eager(
+            "out", OPS.gate(*inputs, combine), reference.gate(*inputs, combine), reference.gate(*exact, combine)
+        )
+        for name, a, b, c in zip(
+            ("dx", "dchannel", "dspatial"),
+            OPS.gate_backward(grad, *inputs, combine),
+            reference.gate_backward(grad, *inputs, combine),
+            reference.gate_backward(grad.double(), *exact, combine),
+            strict=True,
+        ):
+            assert_no_worse_than_eager(name, a, b, c, noise_of_sums(grad, *inputs, combine))
+        assert_no_worse_than_eager("pool", OPS.global_avg_pool(x), x.mean((2, 3)), x.double().mean((2, 3)))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("shape", [(1, 3, 5, 5), (1, 24, 1, 7)], ids=str)
+def test_every_storage_offset_between_sentinels(instruction_set, dtype, shape):
+    """A view at each offset from a vector's boundary: right values, and not one element around it read or written."""
+    size = torch.Size(shape).numel()
+    x, grad = feature_map(shape, dtype), gradient(shape, dtype)
+    channel, spatial = logits(shape, dtype)
+    out = OPS.gate(x, channel, spatial, "sum")
+    backward = OPS.gate_backward(grad, x, channel, spatial, "sum")
+    for offset in range(17):
+        views = []
+        for values in (x, grad):
+            arena = torch.full((size + 34,), float("nan"), dtype=dtype)
+            view = arena[offset : offset + size].view(shape)
+            view.copy_(values)
+            views.append((arena, view))
+        (x_arena, x_view), (grad_arena, grad_view) = views
+        assert torch.equal(OPS.gate(x_view, channel, spatial, "sum"), out)
+        moved = OPS.gate_backward(grad_view, x_view, channel, spatial, "sum")
+        assert all(torch.equal(a, b) for a, b in zip(moved, backward, strict=True))
+        for arena in (x_arena, grad_arena):
+            assert arena[:offset].isnan().all() and arena[offset + size :].isnan().all()
+
+
+def test_an_unknown_instruction_set_is_refused():
+    with pytest.raises(ValueError, match="instruction_set: this processor cannot run mmx"):
+        cpu.library.use_instruction_set("mmx")
+    assert cpu.library.instruction_set() == INSTRUCTION_SETS[0]
+
+
+def test_build_info_says_how_it_was_built():
+    info = cpu.build_info()
+    assert info["torch_target"] == "2.10"
+    assert "march=native" not in info["flags"]
+    assert info["instruction_set"] == INSTRUCTION_SETS[0]
+    assert info["compiler"] and re.match(r"\d+\.\d+", info["torch_headers"])
+
+
+@pytest.mark.skipif(shutil.which("nm") is None, reason="nm (binutils) is not installed")
+def test_no_cxx_symbol_of_torch_is_imported():
+    """Only the C functions of the stable ABI: what lets one binary serve torch 2.10 and every later release."""
+    symbols = subprocess.run(
+        ["nm", "-D", "--undefined-only", cpu.library.__file__], capture_output=True, text=True, check=True
+    ).stdout
+    assert "aoti_torch_" in symbols
+    assert not re.findall(r"_ZN2at\S*|_ZN3c10\S*|_ZN5torch\S*|_ZNK2at\S*|_ZNK3c10\S*", symbols)

@@ -1,0 +1,98 @@
+"""use_backend, BAM_FUSED_BACKEND, and falling back: said once under "auto", an error with the reason when named."""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from drawing import feature_map, logits
+
+import bam_fused
+from bam_fused import backends
+
+SHAPE = (2, 4, 3, 3)
+
+
+def _gate():
+    return bam_fused.gate(feature_map(SHAPE), *logits(SHAPE))
+
+
+def test_a_block_puts_the_earlier_choice_back():
+    with bam_fused.use_backend("eager"):
+        assert backends.current_backend() == "eager"
+        with bam_fused.use_backend("cpu"):
+            assert backends.current_backend() == "cpu"
+        assert backends.current_backend() == "eager"
+    assert backends.current_backend() == "auto"
+
+
+def test_a_plain_call_stays():
+    bam_fused.use_backend("eager")
+    assert backends.current_backend() == "eager"
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "message"),
+    [
+        ("gpu", ValueError, "backend must be one of .*, got 'gpu'"),
+        (3, TypeError, "backend must be a string, .*, got int"),
+    ],
+)
+def test_unknown_names(name, error, message):
+    with pytest.raises(error, match=message):
+        bam_fused.use_backend(name)
+    assert backends.current_backend() == "auto"
+
+
+def test_a_named_backend_that_cannot_run_says_why():
+    with (
+        bam_fused.use_backend("cuda"),
+        pytest.raises(bam_fused.BackendUnavailable, match="'cuda' cannot run gate on cpu: "),
+    ):
+        _gate()
+
+
+def test_eager_selects_plain_pytorch():
+    with bam_fused.use_backend("eager"):
+        assert backends.select("gate", torch.device("cpu")) is backends.eager.gate
+
+
+def test_fallback_is_logged_once(monkeypatch, caplog):
+    broken = backends.Backend("default", lambda device: "not built: for this test")
+    monkeypatch.setitem(backends.REGISTRY, "cpu", broken)
+    monkeypatch.setattr(backends, "_logged", set())
+    with bam_fused.use_backend("auto"), caplog.at_level(logging.WARNING, "bam_fused"):
+        for _ in range(3):
+            _gate()
+    assert [r.getMessage() for r in caplog.records] == [
+        "gate runs in eager PyTorch on cpu (cpu: not built: for this test)"
+    ]
+    with bam_fused.use_backend("cpu"), pytest.raises(bam_fused.BackendUnavailable, match="not built: for this test"):
+        _gate()
+
+
+def _python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, **environment}, capture_output=True, text=True, check=False
+    )
+
+
+def test_the_environment_variable_sets_the_first_choice():
+    code = "from bam_fused import backends; print(backends.current_backend())"
+    assert _python(code, BAM_FUSED_BACKEND="eager").stdout.strip() == "eager"
+    done = _python(code, BAM_FUSED_BACKEND="fast")
+    assert done.returncode == 1
+    assert "ValueError: BAM_FUSED_BACKEND must be one of" in done.stderr
+
+
+def test_importing_is_light_and_silent():
+    code = (
+        "import sys, bam_fused\n"
+        "print(sorted({'triton', 'torchvision', 'timm', 'matplotlib', 'pytorchcv'} & set(sys.modules)))"
+    )
+    done = _python(code)
+    assert (done.stdout.strip(), done.stderr) == ("[]", "")

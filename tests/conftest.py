@@ -1,0 +1,36 @@
+"""What every test shares: markers that need something absent are skipped with the reason, and backends are put back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+import bam_fused
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if torch.cuda.is_available():
+        return
+    for item in items:
+        if "gpu" in item.keywords:
+            item.add_marker(pytest.mark.skip(reason="no CUDA device"))
+
+
+@pytest.fixture(autouse=True)
+def _same_start() -> Iterator[None]:
+    """Every test starts from one seed, with nothing compiled, and leaves the backend as it found it."""
+    torch.manual_seed(0)
+    torch._dynamo.reset()
+    with bam_fused.use_backend("auto"):
+        yield
+
+
+@pytest.fixture
+def poisoned() -> Iterator[None]:
+    """Fill all memory that PyTorch hands out uninitialised, C++ included, with NaN: what no kernel wrote shows."""
+    torch.use_deterministic_algorithms(True)
+    assert torch.utils.deterministic.fill_uninitialized_memory
+    yield
+    torch.use_deterministic_algorithms(False)
