@@ -7,7 +7,7 @@ from bam_fused import reference
 from bam_fused.backends import BackendUnavailable, use_backend
 from bam_fused.functional import gate, global_avg_pool
 from bam_fused.modules import BAM
-from bam_fused.surgery import replace_bam, restore_bam
+from bam_fused.surgery import insert_bam, replace_bam, restore_bam
 from bam_fused.version import __version__
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "__version__",
     "gate",
     "global_avg_pool",
+    "insert_bam",
     "reference",
     "replace_bam",
     "restore_bam",
