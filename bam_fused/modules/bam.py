@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from bam_fused.functional.attend import attend
 from bam_fused.layouts import convert
-from bam_fused.layouts.live import entry_names, make_plan
-from bam_fused.layouts.recognise import bam_entries, recognise, why_not
-from bam_fused.layouts.verify import Differs, verify
+from bam_fused.layouts.recognise import bam_entries
+from bam_fused.modules.adopt import adopt
 from bam_fused.modules.branches import ChannelBranch, SpatialBranch, initialise
 from bam_fused.modules.options import BAMOptions
 
@@ -175,37 +174,10 @@ class BAM(nn.Module):
 
         Raises:
             TypeError: module is no torch.nn.Module.
-            ValueError: its names fit no layout, or it computes something else than its layout's code.
+            ValueError: its names fit no layout, it computes something else than its layout's code, or its activations are
+                not ReLU.
         """
-        if not isinstance(module, nn.Module):
-            raise TypeError(f"module must be a torch.nn.Module, got {type(module).__name__}")
-        names = entry_names(module)
-        fit = recognise(names, live=True)
-        if fit is None:
-            raise ValueError(f"module can not be read as a BAM: {why_not(names, live=True)}")
-        try:
-            plan = verify(module, make_plan(module, fit), legacy_pool).plan
-        except Differs as difference:
-            raise ValueError(
-                f"module can not be read as a BAM of layout {fit.layout.name!r}: {difference}"
-            ) from difference
-        dilated = [cast(nn.Conv2d, module.get_submodule(row.layer)) for row in fit.spatial[1:-1]]
-        state = dict(module.named_parameters(remove_duplicate=False))
-        bam = cls(
-            **convert.options(fit, *convert.widths(fit, state), state),
-            combine=plan.combine,
-            mlp="conv" if plan.convolves else "linear",
-            dilation=[conv.dilation[0] for conv in dilated],
-            padding=[d.dilation[0] if d.padding == "same" else int(d.padding[0]) for d in dilated],
-            legacy_pool=plan.crops,
-            device="meta",
-        )
-        bam.train(module.training)
-        for layer, norm, row in fit.layers():
-            bam.set_submodule(layer, module.get_submodule(row.layer))
-            if row.norm is not None:
-                bam.set_submodule(norm, module.get_submodule(row.norm))
-        return bam
+        return adopt(cls, module, legacy_pool)
 
     def to_layout(self, name: str) -> dict[str, Tensor]:
         """This module's state_dict under another implementation's keys, in its order, sharing memory.
@@ -220,6 +192,8 @@ class BAM(nn.Module):
         return convert.from_canonical(name, self.options, self.state_dict())
 
     def forward(self, x: Tensor) -> Tensor:
+        if not isinstance(x, Tensor):
+            raise TypeError(f"x must be a torch.Tensor, got {type(x).__name__}")
         if x.dim() != 4 or x.shape[1] != self.channels:
             raise ValueError(f"x must have shape (N, {self.channels}, H, W), got {tuple(x.shape)}")
         out = self._attend(x)

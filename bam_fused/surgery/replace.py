@@ -125,7 +125,7 @@ def _verified(module: nn.Module, fit: Fit, check: bool, legacy_pool: bool) -> Ve
 
 
 def _looks_like_layout(module: nn.Module) -> bool:
-    return any(layout.roots <= module._modules.keys() for layout in LAYOUTS.values())
+    return any(layout.roots.issubset(module._modules.keys()) for layout in LAYOUTS.values())
 
 
 def _fit(module: nn.Module) -> Fit | None:

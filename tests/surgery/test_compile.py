@@ -1,0 +1,69 @@
+"""Replaced models under torch.compile, torch.export and tracing."""
+
+import copy
+
+import pytest
+import torch
+from implementations import PUBLIC, OfficialBAM, PytorchcvBAM, feature_map, randomise
+from torch import nn
+
+from bam_fused import replace_bam
+
+
+def network(kind=OfficialBAM):
+    torch.manual_seed(0)
+    return nn.Sequential(randomise(kind(32)), nn.Conv2d(32, 4, 1)).double().eval()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("layout", PUBLIC)
+def test_compiles_without_a_break(layout):
+    model = network(PUBLIC[layout]).train()
+    eager = copy.deepcopy(model)
+    replace_bam(model)
+    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+    x = feature_map(3, 32, 9, 9)
+    for step in range(2):
+        leaf, other = x.clone().requires_grad_(), x.clone().requires_grad_()
+        out, want = compiled(leaf), eager(other)
+        torch.testing.assert_close(out, want, rtol=1e-10, atol=1e-10, msg=f"step {step}")
+        out.square().sum().backward()
+        want.square().sum().backward()
+        torch.testing.assert_close(leaf.grad, other.grad, rtol=1e-9, atol=1e-9)
+
+
+def test_replacing_inside_a_compiled_model():
+    model = network()
+    x = feature_map(3, 32, 9, 9)
+    want = model(x)
+    compiled = torch.compile(model, backend="aot_eager")
+    torch.testing.assert_close(compiled(x), want)
+    assert [entry.name for entry in replace_bam(compiled)] == ["_orig_mod.0"]
+    calls = torch._dynamo.utils.counters["stats"]["calls_captured"]
+    torch.testing.assert_close(compiled(x), want, rtol=1e-12, atol=1e-12)
+    assert torch._dynamo.utils.counters["stats"]["calls_captured"] > calls, "it still ran the graph of the old forward"
+
+
+def _operators(graph):
+    return {str(node.target) for node in graph.nodes if node.op == "call_function"}
+
+
+def test_export_with_dynamic_sizes_needs_no_bam_fused():
+    model = network(PytorchcvBAM)
+    replace_bam(model)
+    sizes = {0: torch.export.Dim("n"), 2: torch.export.Dim("h", min=4), 3: torch.export.Dim("w", min=4)}
+    exported = torch.export.export(model, (feature_map(3, 32, 9, 13),), dynamic_shapes=(sizes,))
+    assert not [name for name in _operators(exported.graph) if "bam_fused" in name]
+    x = feature_map(2, 32, 12, 8)
+    torch.testing.assert_close(exported.module()(x), model(x), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.filterwarnings("ignore:.*jit.trace.* is deprecated:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
+def test_trace_needs_no_bam_fused_and_takes_other_sizes():
+    model = network(OfficialBAM)
+    replace_bam(model)
+    traced = torch.jit.trace(model, feature_map(3, 32, 9, 9))
+    assert "bam_fused::" not in str(traced.inlined_graph)
+    x = feature_map(2, 32, 12, 8)
+    torch.testing.assert_close(traced(x), model(x), rtol=1e-12, atol=1e-12)
