@@ -1,0 +1,48 @@
+// What the launchers of the CUDA kernels take: plain pointers, strides and sizes, nothing of PyTorch.
+//
+// A feature map is seen as one matrix per sample whose columns are adjacent in memory: NCHW gives channels x pixels, NHWC
+// pixels x channels. Row logits belong to the rows (the channel logits in NCHW), column logits to the columns.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <cstddef>
+#include <cstdint>
+
+#include "../combine.h"
+
+namespace bam_fused::cuda {
+
+enum class Dtype { float64, float32, bfloat16, float16 };
+
+struct Extent {
+  int64_t samples, rows, columns;
+};
+
+/// One matrix per sample; strides in elements, the column stride is 1.
+struct Matrix {
+  void* data;
+  int64_t sample, row;
+};
+
+/// One vector of logits per sample, in the feature map's dtype or in float32 (`single`); strides in elements.
+struct Logits {
+  const void* data;
+  int64_t sample, step;
+  bool single;
+};
+
+/// One contiguous vector of results per sample, in the feature map's dtype or in float32 (`single`).
+struct Results {
+  void* data;
+  bool single;
+};
+
+/// Where to run: the stream, and the sizes that the tiling is fitted to.
+struct Target {
+  cudaStream_t stream;
+  int multiprocessors;
+  int threads;  ///< the widest block, at most kThreads
+};
+
+}  // namespace bam_fused::cuda

@@ -1,0 +1,73 @@
+// gate: out = x + x * sigmoid(combine(row, column)), in one pass over x.
+#include "gate.h"
+#include "sigmoid.cuh"
+#include "tile.cuh"
+
+namespace bam_fused::cuda {
+namespace {
+
+constexpr int kBlocks = 4;  // resident on a multiprocessor: 64 registers; 4 loads of 16 bytes per thread: 64 KB in flight
+
+struct GateArguments {
+  Tiling tiling;
+  int64_t first_sample;
+  Matrix x, out;
+  Logits row, column;
+};
+
+template <typename T, int V, bool STRADDLE, Combine C>
+__global__ void __launch_bounds__(kThreads, kBlocks) gate_kernel(const GateArguments a) {
+  using A = Compute<T>;
+  constexpr int U = sizeof(T) * V < 8 ? 8 : 4;  // loads in flight per thread
+  const Tile<V, STRADDLE> tile(a.tiling, a.first_sample);
+  A column[V];
+  tile.template load_columns<T>(a.column, a.tiling.columns, column);
+  const int step = a.tiling.group_rows;
+  Walk<T> from = tile.template walk<T>(a.x, a.tiling);
+  Walk<T> to = tile.template walk<T>(a.out, a.tiling);
+  for (int group = 0; tile.has(group); group += U * step) {
+    Pack<T, V> packs[U];
+    A first[U], second[U];
+#pragma unroll
+    for (int u = 0; u < U; ++u) {
+      if (!tile.has(group + u * step)) continue;
+      packs[u] = from.template load<V>(u);
+      tile.template load_rows<T>(a.row, group + u * step, first[u], second[u]);
+    }
+#pragma unroll
+    for (int u = 0; u < U; ++u) {
+      if (!tile.has(group + u * step)) continue;
+      A x[V];
+      packs[u].widen(x);
+#pragma unroll
+      for (int i = 0; i < V; ++i) {
+        const A row = STRADDLE && i >= tile.split ? second[u] : first[u];
+        x[i] = x[i] + x[i] * sigmoid<T>(combine<C>(row, column[i]));
+      }
+      packs[u].narrow(x);
+      to.template store<V>(u, packs[u]);
+    }
+    from.advance(U);
+    to.advance(U);
+  }
+}
+
+}  // namespace
+
+void gate(
+    const Extent& extent, Dtype dtype, Combine combine, const Matrix& x, const Logits& row, const Logits& column,
+    const Matrix& out, const Target& target) {
+  const Access access = widest_access(extent, wide(dtype), element_size(dtype), x, out);
+  const Tiling tiling = tile_for(extent, access, 1, kBlocks, target);
+  const GateArguments arguments{tiling, 0, x, out, row, column};
+  for_dtype(dtype, [&](auto type) {
+    using T = typename decltype(type)::type;
+    for_access<T>(access, [&](auto vector, auto straddle) {
+      for_combine(combine, [&](auto c) {
+        launch(gate_kernel<T, vector.value, straddle.value, c.value>, arguments, target);
+      });
+    });
+  });
+}
+
+}  // namespace bam_fused::cuda

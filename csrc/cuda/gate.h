@@ -1,0 +1,19 @@
+// The gate's launchers. Which logits belong to the rows and which to the columns is the caller's business.
+#pragma once
+
+#include "workspace.h"
+
+namespace bam_fused::cuda {
+
+/// out = x + x * sigmoid(combine(row, column)): one read of x, one write of out.
+void gate(
+    const Extent& extent, Dtype dtype, Combine combine, const Matrix& x, const Logits& row, const Logits& column,
+    const Matrix& out, const Target& target);
+
+/// dx and the gradients of both logits: one read of grad and of x, one write of dx.
+void gate_backward(
+    const Extent& extent, Dtype dtype, Combine combine, const Matrix& grad, const Matrix& x, const Logits& row,
+    const Logits& column, const Matrix& dx, const Results& drow, const Results& dcolumn, const Target& target,
+    const Allocate& allocate);
+
+}  // namespace bam_fused::cuda

@@ -1,0 +1,115 @@
+// gate_backward: dx = grad * (1 + s) and, with t = grad * x * s * (1 - s), the sums of t over rows and over columns that
+// are the gradients of the logits; one pass over grad and x.
+#include "gate.h"
+#include "sigmoid.cuh"
+#include "sums.cuh"
+
+namespace bam_fused::cuda {
+namespace {
+
+constexpr int kBlocks = 3;  // resident on a multiprocessor: 80 registers; 4 loads of 16 bytes per thread: 48 KB in flight
+
+struct GateBackwardArguments {
+  Tiling tiling;
+  int64_t first_sample;
+  Matrix grad, x, dx;
+  Logits row, column;
+  Results drow, dcolumn;
+  Workspace work;
+};
+
+template <typename T, int V, bool STRADDLE, Combine C>
+__global__ void __launch_bounds__(kThreads, kBlocks)
+    gate_backward_kernel(const GateBackwardArguments a) {
+  using A = Compute<T>;
+  constexpr int U = V == 1 ? 4 : 2;  // pairs of loads in flight per thread
+  BAM_SHARED(shared, SumStorage<A, V, STRADDLE>);
+  const Tile<V, STRADDLE> tile(a.tiling, a.first_sample);
+  const auto final_row = [&](int64_t row, A sum) {
+    store_result<T>(a.drow, tile.sample * a.tiling.rows + row, sum);
+  };
+  const auto final_column = [&](int64_t column, A sum) {
+    store_result<T>(a.dcolumn, tile.sample * a.tiling.columns + column, sum);
+  };
+  A column[V];
+  tile.template load_columns<T>(a.column, a.tiling.columns, column);
+  ColumnSums<T, V> column_sums;
+  const int step = a.tiling.group_rows;
+  Walk<T> from_grad = tile.template walk<T>(a.grad, a.tiling);
+  Walk<T> from_x = tile.template walk<T>(a.x, a.tiling);
+  Walk<T> to_dx = tile.template walk<T>(a.dx, a.tiling);
+  int buffer = 0;
+  for (int batch = 0; batch < tile.rows; batch += kBatch * step) {
+#pragma unroll 1
+    for (int b = 0; b < kBatch; b += U) {
+      Pack<T, V> grads[U], packs[U];
+      A first[U], second[U];
+#pragma unroll
+      for (int u = 0; u < U; ++u) {
+        const int group = batch + (b + u) * step;
+        if (!tile.has(group)) continue;
+        grads[u] = from_grad.template load<V>(u);
+        packs[u] = from_x.template load<V>(u);
+        tile.template load_rows<T>(a.row, group, first[u], second[u]);
+      }
+#pragma unroll
+      for (int u = 0; u < U; ++u) {
+        A first_sum = 0, second_sum = 0;
+        if (tile.has(batch + (b + u) * step)) {
+          A grad[V], x[V];
+          grads[u].widen(grad);
+          packs[u].widen(x);
+#pragma unroll
+          for (int i = 0; i < V; ++i) {
+            const bool straddles = STRADDLE && i >= tile.split;
+            const A row = straddles ? second[u] : first[u];
+            A s, ds, to_row, to_column;
+            sigmoid<T>(combine<C>(row, column[i]), s, ds);
+            share<C>(row, column[i], to_row, to_column);
+            const A t = grad[i] * x[i] * ds;
+            grad[i] = grad[i] * (A(1) + s);
+            column_sums.add(i, t * to_column);
+            (straddles ? second_sum : first_sum) += t * to_row;
+          }
+          grads[u].narrow(grad);
+          to_dx.template store<V>(u, grads[u]);
+        }
+        put_row(shared, buffer, b + u, first_sum, second_sum);
+      }
+      from_grad.advance(U);
+      from_x.advance(U);
+      to_dx.advance(U);
+    }
+    column_sums.end_batch();
+    __syncthreads();
+    add_rows(shared, buffer, tile, a.tiling, batch, [&](int64_t row, A sum) {
+      emit_row(a.work, tile, a.tiling, row, sum, final_row);
+    });
+    buffer ^= 1;
+  }
+  finish_rows(shared, a.work, tile, a.tiling, final_row);
+  finish_columns(shared, a.work, tile, a.tiling, column_sums.total(), final_column);
+}
+
+}  // namespace
+
+void gate_backward(
+    const Extent& extent, Dtype dtype, Combine combine, const Matrix& grad, const Matrix& x, const Logits& row,
+    const Logits& column, const Matrix& dx, const Results& drow, const Results& dcolumn, const Target& target,
+    const Allocate& allocate) {
+  const Access access = widest_access(extent, wide(dtype), element_size(dtype), grad, x, dx);
+  for_dtype(dtype, [&](auto type) {
+    using T = typename decltype(type)::type;
+    constexpr size_t sum_size = sizeof(Compute<T>);
+    const Tiling tiling = tile_for(extent, access, least_chunk_rows(sum_size, sizeof(T), 3), kBlocks, target);
+    const Workspace work = reserve(tiling, access.vector, sum_size, true, true, allocate, target);
+    const GateBackwardArguments arguments{tiling, 0, grad, x, dx, row, column, drow, dcolumn, work};
+    for_access<T>(access, [&](auto vector, auto straddle) {
+      for_combine(combine, [&](auto c) {
+        launch(gate_backward_kernel<T, vector.value, straddle.value, c.value>, arguments, target);
+      });
+    });
+  });
+}
+
+}  // namespace bam_fused::cuda

@@ -1,0 +1,90 @@
+// global_avg_pool: the means of the rows (NCHW) or of the columns (NHWC) of each sample, in one pass over x.
+#include "global_avg_pool.h"
+
+namespace bam_fused::cuda {
+namespace {
+
+constexpr int kBlocks = 4;  // resident on a multiprocessor: 64 registers; 4 loads of 16 bytes per thread: 64 KB in flight
+
+struct PoolArguments {
+  Tiling tiling;
+  int64_t first_sample;
+  Matrix x;
+  Results means;
+  Workspace work;
+};
+
+template <typename T, int V, bool STRADDLE, bool ROWS>
+__global__ void __launch_bounds__(kThreads, kBlocks)
+    global_avg_pool_kernel(const PoolArguments a) {
+  using A = Compute<T>;
+  constexpr int U = kBatch;  // loads in flight per thread
+  BAM_SHARED(shared, SumStorage<A, V, STRADDLE>);
+  const Tile<V, STRADDLE> tile(a.tiling, a.first_sample);
+  const auto final_mean = [&](int64_t index, A sum) {
+    const int64_t vector = ROWS ? a.tiling.rows : a.tiling.columns;
+    const int64_t count = ROWS ? a.tiling.columns : a.tiling.rows;
+    store_result<T>(a.means, tile.sample * vector + index, sum / static_cast<A>(count));
+  };
+  ColumnSums<T, V> column_sums;
+  const int step = a.tiling.group_rows;
+  Walk<T> from = tile.template walk<T>(a.x, a.tiling);
+  int buffer = 0;
+  for (int batch = 0; batch < tile.rows; batch += kBatch * step) {
+    Pack<T, V> packs[U];
+#pragma unroll
+    for (int u = 0; u < U; ++u) {
+      if (tile.has(batch + u * step)) packs[u] = from.template load<V>(u);
+    }
+    from.advance(U);
+#pragma unroll
+    for (int u = 0; u < U; ++u) {
+      A first_sum = 0, second_sum = 0;
+      if (tile.has(batch + u * step)) {
+        A x[V];
+        packs[u].widen(x);
+#pragma unroll
+        for (int i = 0; i < V; ++i) {
+          if constexpr (ROWS) (STRADDLE && i >= tile.split ? second_sum : first_sum) += x[i];
+          if constexpr (!ROWS) column_sums.add(i, x[i]);
+        }
+      }
+      if constexpr (ROWS) put_row(shared, buffer, u, first_sum, second_sum);
+    }
+    if constexpr (ROWS) {
+      __syncthreads();
+      add_rows(shared, buffer, tile, a.tiling, batch, [&](int64_t row, A sum) {
+        emit_row(a.work, tile, a.tiling, row, sum, final_mean);
+      });
+      buffer ^= 1;
+    } else {
+      column_sums.end_batch();
+    }
+  }
+  if constexpr (ROWS) finish_rows(shared, a.work, tile, a.tiling, final_mean);
+  if constexpr (!ROWS) finish_columns(shared, a.work, tile, a.tiling, column_sums.total(), final_mean);
+}
+
+}  // namespace
+
+void global_avg_pool(
+    const Extent& extent, Dtype dtype, bool of_rows, const Matrix& x, const Results& means, const Target& target,
+    const Allocate& allocate) {
+  const Access access = widest_access(extent, wide(dtype), element_size(dtype), x);
+  for_dtype(dtype, [&](auto type) {
+    using T = typename decltype(type)::type;
+    constexpr size_t sum_size = sizeof(Compute<T>);
+    const int64_t chunk_rows = of_rows ? 1 : least_chunk_rows(sum_size, sizeof(T), 1);
+    const Tiling tiling = tile_for(extent, access, chunk_rows, kBlocks, target);
+    const Workspace work = reserve(tiling, access.vector, sum_size, of_rows, !of_rows, allocate, target);
+    const PoolArguments arguments{tiling, 0, x, means, work};
+    for_access<T>(access, [&](auto vector, auto straddle) {
+      launch(
+          of_rows ? global_avg_pool_kernel<T, vector.value, straddle.value, true>
+                  : global_avg_pool_kernel<T, vector.value, straddle.value, false>,
+          arguments, target);
+    });
+  });
+}
+
+}  // namespace bam_fused::cuda

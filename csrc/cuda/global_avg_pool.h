@@ -1,0 +1,13 @@
+// The launcher of global_avg_pool.
+#pragma once
+
+#include "workspace.h"
+
+namespace bam_fused::cuda {
+
+/// The mean of each row (`of_rows`, the pool in NCHW) or of each column (in NHWC): one read of x.
+void global_avg_pool(
+    const Extent& extent, Dtype dtype, bool of_rows, const Matrix& x, const Results& means, const Target& target,
+    const Allocate& allocate);
+
+}  // namespace bam_fused::cuda

@@ -1,0 +1,81 @@
+// Launching: one block per (sample, chunk, slab), in as many launches as the grid's limit asks for (one, but for
+// millions of samples), and the choice of a kernel's instance by dtype and access.
+#pragma once
+
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+
+#include <stdexcept>
+#include <string>
+
+#include "element.cuh"
+#include "tiling.h"
+
+namespace bam_fused::cuda {
+
+inline void check(cudaError_t error, const char* what) {
+  if (error == cudaSuccess) return;
+  throw std::runtime_error(std::string(what) + ": " + cudaGetErrorString(error));
+}
+
+/// Arguments are a struct with a `tiling` and a `first_sample`, which is set here.
+template <typename Arguments>
+void launch(void (*kernel)(Arguments), Arguments arguments, const Target& target) {
+  const Tiling& t = arguments.tiling;
+  const int64_t most = std::max<int64_t>(1, INT32_MAX / t.blocks_per_sample());
+  for (int64_t first = 0; first < t.samples; first += most) {
+    arguments.first_sample = first;
+    cudaLaunchConfig_t config = {};
+    config.gridDim.x = static_cast<unsigned>(std::min(most, t.samples - first) * t.blocks_per_sample());
+    config.blockDim.x = static_cast<unsigned>(t.threads);
+    config.stream = target.stream;
+    check(cudaLaunchKernelEx(&config, kernel, arguments), "kernel launch");
+  }
+}
+
+/// A type and a constant as values, so that a generic lambda can be called with them.
+template <typename T>
+struct Type {
+  using type = T;
+};
+
+template <auto VALUE>
+struct Constant {
+  static constexpr auto value = VALUE;
+};
+
+template <typename F>
+void for_dtype(Dtype dtype, F&& f) {
+  switch (dtype) {
+    case Dtype::float64: return f(Type<double>{});
+    case Dtype::float32: return f(Type<float>{});
+    case Dtype::bfloat16: return f(Type<__nv_bfloat16>{});
+    case Dtype::float16: return f(Type<__half>{});
+  }
+}
+
+template <typename F>
+void for_combine(Combine combine, F&& f) {
+  switch (combine) {
+    case Combine::sum: return f(Constant<Combine::sum>{});
+    case Combine::product: return f(Constant<Combine::product>{});
+    case Combine::max: return f(Constant<Combine::max>{});
+  }
+}
+
+/// f(width, straddle) for an access to elements of T.
+template <typename T, typename F>
+void for_access(Access access, F&& f) {
+  if constexpr (kWide<T> > 1) {
+    if (access.vector > 1) {
+      return access.straddle ? f(Constant<kWide<T>>{}, Constant<true>{}) : f(Constant<kWide<T>>{}, Constant<false>{});
+    }
+  }
+  f(Constant<1>{}, Constant<false>{});
+}
+
+inline int element_size(Dtype dtype) { return dtype == Dtype::float64 ? 8 : dtype == Dtype::float32 ? 4 : 2; }
+
+inline int wide(Dtype dtype) { return dtype == Dtype::float64 ? 1 : 16 / element_size(dtype); }
+
+}  // namespace bam_fused::cuda

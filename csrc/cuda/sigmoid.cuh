@@ -1,0 +1,72 @@
+// The gate's arithmetic: how the two logits are combined, and the sigmoid with its derivative.
+#pragma once
+
+#include "element.cuh"
+
+namespace bam_fused::cuda {
+
+template <Combine C, typename A>
+__device__ __forceinline__ A combine(A row, A column) {
+  if constexpr (C == Combine::sum) return row + column;
+  if constexpr (C == Combine::product) return row * column;
+  if constexpr (C == Combine::max) return row > column || row != row ? row : column;  // NaN wins, as in torch.maximum
+}
+
+/// How much of a gradient in combine(row, column) goes to each of them; "max" halves it where they are equal.
+template <Combine C, typename A>
+__device__ __forceinline__ void share(A row, A column, A& to_row, A& to_column) {
+  if constexpr (C == Combine::sum) to_row = to_column = A(1);
+  if constexpr (C == Combine::product) to_row = column, to_column = row;
+  if constexpr (C == Combine::max) {
+    to_row = row > column ? A(1) : row == column ? A(0.5) : A(0);
+    to_column = A(1) - to_row;
+  }
+}
+
+/// exp(z). Results in 16 bits need no more than the hardware's approximation (2^-22 relative for |z| < 2); float32 takes
+/// the exact function, so that its error is not above eager's.
+template <typename T>
+__device__ __forceinline__ Compute<T> exponential(Compute<T> z) {
+  if constexpr (sizeof(T) == 8) {
+    return exp(z);
+  } else if constexpr (sizeof(T) == 4) {
+    return expf(z);
+  } else {
+#ifdef __CUDA_ARCH__
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(z * 1.4426950408889634f));
+    return y;
+#else
+    return expf(z);
+#endif
+  }
+}
+
+/// 1 / y for y >= 1: the hardware's reciprocal (1 ulp) in float32.
+__device__ __forceinline__ float reciprocal(float y) {
+#ifdef __CUDA_ARCH__
+  float r;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(y));
+  return r;
+#else
+  return 1.0f / y;
+#endif
+}
+
+__device__ __forceinline__ double reciprocal(double y) { return 1.0 / y; }
+
+template <typename T>
+__device__ __forceinline__ Compute<T> sigmoid(Compute<T> z) {
+  return reciprocal(Compute<T>(1) + exponential<T>(-z));
+}
+
+/// sigmoid(z) and its derivative, from exp(-|z|), which neither overflows nor loses the derivative to cancellation.
+template <typename T>
+__device__ __forceinline__ void sigmoid(Compute<T> z, Compute<T>& value, Compute<T>& derivative) {
+  const Compute<T> e = exponential<T>(z < 0 ? z : -z);
+  const Compute<T> r = reciprocal(Compute<T>(1) + e);
+  value = z < 0 ? e * r : r;
+  derivative = e * r * r;
+}
+
+}  // namespace bam_fused::cuda

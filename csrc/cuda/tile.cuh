@@ -1,0 +1,94 @@
+// A thread's place and its way: the sample, the slab and chunk of its block, the row and columns of its slot,
+// and from there its steps from group to group.
+#pragma once
+
+#include "element.cuh"
+#include "tiling.h"
+
+// Shared memory of a block. Where no CUDA compiler is at work, the program that runs the kernels on the CPU provides it.
+#ifdef __CUDACC__
+#define BAM_SHARED(name, ...) __shared__ __VA_ARGS__ name
+#else
+#define BAM_SHARED(name, ...) auto& name = *static_cast<__VA_ARGS__*>(block_shared_memory(sizeof(__VA_ARGS__)))
+#endif
+
+namespace bam_fused::cuda {
+
+/// A matrix as a thread walks it: its place in the first group of its chunk, and the way to the next group.
+template <typename T>
+struct Walk {
+  T* at;
+  int64_t group;  // elements from one group to the next
+
+  template <int V>
+  __device__ __forceinline__ Pack<T, V> load(int groups) const {
+    return {__ldcs(reinterpret_cast<const decltype(Pack<T, V>::raw)*>(at + groups * group))};
+  }
+
+  template <int V>
+  __device__ __forceinline__ void store(int groups, const Pack<T, V>& pack) const {
+    __stwb(reinterpret_cast<decltype(Pack<T, V>::raw)*>(at + groups * group), pack.raw);
+  }
+
+  __device__ __forceinline__ void advance(int groups) { at += groups * group; }
+};
+
+template <int V, bool STRADDLE>
+struct Tile {
+  int64_t sample;
+  int slab, chunk;
+  int slots;           // in this slab
+  int64_t first_slot;  // of this slab
+  int64_t first_row;   // of this chunk
+  int rows;            // in this chunk
+  bool active;         // whether this thread has a slot
+  int row;             // the slot's row in its group
+  int64_t column;      // its first column
+  int split;           // how many of its elements are in that row; the others begin the next one
+
+  __device__ Tile(const Tiling& t, int64_t first_sample) {
+    const unsigned block = blockIdx.x;
+    slab = static_cast<int>(block % t.slabs);
+    chunk = static_cast<int>(block / t.slabs % t.chunks);
+    sample = first_sample + block / t.slabs / t.chunks;
+    first_slot = int64_t(slab) * t.slab_slots;
+    const int64_t group_slots = t.group_rows * t.columns / V;
+    slots = static_cast<int>(group_slots - first_slot < t.slab_slots ? group_slots - first_slot : t.slab_slots);
+    const int chunk_rows = t.chunk_groups * t.group_rows;
+    first_row = int64_t(chunk) * chunk_rows;
+    rows = static_cast<int>(t.rows - first_row < chunk_rows ? t.rows - first_row : chunk_rows);
+    const int64_t element = (first_slot + threadIdx.x) * V;
+    active = static_cast<int>(threadIdx.x) < slots;
+    row = static_cast<int>(element / t.columns);
+    column = element - row * t.columns;
+    split = STRADDLE && t.columns - column < V ? static_cast<int>(t.columns - column) : V;
+  }
+
+  /// Whether this thread has elements in the group that begins at row `group` of the chunk.
+  __device__ bool has(int group) const { return active && group + row < rows; }
+
+  template <typename T>
+  __device__ Walk<T> walk(const Matrix& m, const Tiling& t) const {
+    return {static_cast<T*>(m.data) + sample * m.sample + (first_row + row) * m.row + column, t.group_rows * m.row};
+  }
+
+  /// The logits of this slot's columns.
+  template <typename T>
+  __device__ void load_columns(const Logits& logits, int64_t columns, Compute<T> (&to)[V]) const {
+#pragma unroll
+    for (int i = 0; i < V; ++i) {
+      const int64_t index = i < split ? column + i : column + i - columns;
+      to[i] = active ? load_logit<T>(logits, sample * logits.sample + index * logits.step) : Compute<T>(0);
+    }
+  }
+
+  /// The logits of this slot's row and, where it straddles, of the next.
+  template <typename T>
+  __device__ void load_rows(const Logits& logits, int group, Compute<T>& first, Compute<T>& second) const {
+    const int64_t at = sample * logits.sample + (first_row + group + row) * logits.step;
+    first = load_logit<T>(logits, at);
+    if constexpr (STRADDLE) second = split < V ? load_logit<T>(logits, at + logits.step) : first;
+  }
+};
+
+}  // namespace bam_fused::cuda

@@ -1,0 +1,46 @@
+// The workspace of a kernel that sums: where blocks leave partial sums, and the tickets they draw on arrival.
+//
+// The tickets are cleared on the stream before each launch, inside memory that this launch alone owns: concurrent streams
+// cannot meet in them, and a captured graph clears them at every replay. A sum that one block finishes needs neither.
+#pragma once
+
+#include <functional>
+
+#include "launch.h"
+#include "sums.cuh"
+
+namespace bam_fused::cuda {
+
+/// Gives that many bytes of device memory, aligned to 16, which stay valid until the work queued on the stream is done.
+using Allocate = std::function<void*(size_t)>;
+
+inline Workspace reserve(
+    const Tiling& t, int vector, size_t sum_size, bool rows, bool columns, const Allocate& allocate,
+    const Target& target) {
+  rows = rows && t.slabs > 1;
+  columns = columns && !(t.private_columns() && t.chunks == 1);
+  if (!rows && !columns) return {};
+  const size_t samples = t.samples, slabs = t.slabs, chunks = t.chunks;
+  const size_t row_sums = rows ? samples * slabs * t.rows : 0;
+  const size_t column_sums = columns ? samples * slabs * chunks * t.met_columns(t.slab_slots, vector) : 0;
+  const size_t row_tickets = rows ? samples * chunks : 0;
+  const size_t column_tickets = columns ? samples * (t.private_columns() ? slabs : 1) : 0;
+  const size_t ticket_bytes = (row_tickets + column_tickets) * sizeof(unsigned);
+  const size_t aligned_ticket_bytes = (ticket_bytes + 15) / 16 * 16;
+  char* memory = static_cast<char*>(allocate(aligned_ticket_bytes + (row_sums + column_sums) * sum_size));
+  check(cudaMemsetAsync(memory, 0, ticket_bytes, target.stream), "clearing tickets");
+  Workspace work;
+  work.row_tickets = reinterpret_cast<unsigned*>(memory);
+  work.column_tickets = work.row_tickets + row_tickets;
+  work.rows = memory + aligned_ticket_bytes;
+  work.columns = memory + aligned_ticket_bytes + row_sums * sum_size;
+  return work;
+}
+
+/// The fewest rows of a chunk for which writing and reading a column's partial sum stays under 2.5 % of the `passes` over
+/// the feature map that the kernel makes anyway.
+inline int64_t least_chunk_rows(size_t sum_size, int element_size, int passes) {
+  return static_cast<int64_t>(2 * sum_size * 40 / (static_cast<size_t>(element_size) * passes));
+}
+
+}  // namespace bam_fused::cuda

@@ -1,0 +1,83 @@
+// The launchers as plain C functions, for ctypes. Strides in elements; each returns 0, or 1 where a launcher threw.
+#include <cstdio>
+#include <cstdlib>
+#include <vector>
+
+#include "gate.h"
+#include "global_avg_pool.h"
+
+namespace {
+
+using namespace bam_fused;
+using namespace bam_fused::cuda;
+
+struct Workspaces {
+  std::vector<void*> memory;
+  ~Workspaces() {
+    for (void* m : memory) std::free(m);
+  }
+  void* operator()(size_t bytes) {
+    memory.push_back(std::aligned_alloc(16, (bytes + 15) / 16 * 16));
+    std::memset(memory.back(), 0xff, bytes);
+    return memory.back();
+  }
+};
+
+template <typename F>
+int guarded(F&& f) {
+  try {
+    f();
+    return 0;
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "%s\n", error.what());
+    return 1;
+  }
+}
+
+}  // namespace
+
+extern "C" {
+
+struct Call {
+  int64_t samples, rows, columns;
+  int dtype, combine;
+  int multiprocessors, threads;
+  uint64_t seed;
+};
+
+void counts(uint64_t* to) {
+  for (auto& kind : cuda_host::accesses) {
+    for (auto& width : kind) *to++ = width.exchange(0);
+  }
+}
+
+int gate(const Call* call, const Matrix* x, const Logits* row, const Logits* column, const Matrix* out) {
+  cuda_host::seed = call->seed;
+  return guarded([&] {
+    gate({call->samples, call->rows, call->columns}, Dtype(call->dtype), Combine(call->combine), *x, *row, *column, *out,
+         Target{nullptr, call->multiprocessors, call->threads});
+  });
+}
+
+int gate_backward(
+    const Call* call, const Matrix* grad, const Matrix* x, const Logits* row, const Logits* column, const Matrix* dx,
+    const Results* drow, const Results* dcolumn) {
+  cuda_host::seed = call->seed;
+  Workspaces workspaces;
+  return guarded([&] {
+    gate_backward({call->samples, call->rows, call->columns}, Dtype(call->dtype), Combine(call->combine), *grad, *x, *row,
+                  *column, *dx, *drow, *dcolumn, Target{nullptr, call->multiprocessors, call->threads},
+                  [&](size_t bytes) { return workspaces(bytes); });
+  });
+}
+
+int global_avg_pool(const Call* call, int of_rows, const Matrix* x, const Results* means) {
+  cuda_host::seed = call->seed;
+  Workspaces workspaces;
+  return guarded([&] {
+    global_avg_pool({call->samples, call->rows, call->columns}, Dtype(call->dtype), of_rows != 0, *x, *means,
+                    Target{nullptr, call->multiprocessors, call->threads},
+                    [&](size_t bytes) { return workspaces(bytes); });
+  });
+}
+}

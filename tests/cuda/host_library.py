@@ -1,0 +1,152 @@
+"""Builds the CUDA kernels for the CPU (tests/cuda/host) and calls them on torch tensors.
+
+The sources are those of csrc/cuda, compiled by an ordinary C++ compiler. A matrix per sample is described by where it lies
+in a flat tensor: offset, sample stride, row stride, in elements.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import shutil
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+ROOT = Path(__file__).resolve().parents[2]
+HOST = Path(__file__).resolve().parent / "host"
+KERNELS = sorted((ROOT / "csrc" / "cuda").glob("*.cu"))
+BUILD = ROOT / "build" / "cuda_host"
+
+DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+COMBINES = ("sum", "product", "max")
+KINDS = ("ldcs", "ldg", "ldcg", "stwb", "stcg")
+
+
+def build(name: str, sources: list[Path], flags: tuple[str, ...], link: tuple[str, ...]) -> Path:
+    """Compile and link, two files at a time; what was built from the same text before is used again."""
+    compiler = shutil.which("g++")
+    assert compiler is not None
+    text = [*sources, *sorted(HOST.glob("*.h")), *sorted((ROOT / "csrc").rglob("*.h")), *(ROOT / "csrc").rglob("*.cuh")]
+    digest = hashlib.sha256("".join(flags + link).encode() + b"".join(path.read_bytes() for path in text)).hexdigest()
+    folder = BUILD / f"{name}-{digest[:16]}"
+    target = folder / name
+    if target.exists():
+        return target
+    folder.mkdir(parents=True, exist_ok=True)
+    common = [compiler, "-std=c++20", "-Wall", "-Werror", "-Wno-unknown-pragmas", "-fPIC", *flags]
+    includes = [f"-I{HOST}", f"-I{ROOT / 'csrc' / 'cuda'}"]
+
+    def compile_one(source: Path) -> str:
+        to = folder / f"{source.stem}.o"
+        subprocess.run([*common, *includes, "-x", "c++", "-c", str(source), "-o", str(to)], check=True)
+        return str(to)
+
+    with ThreadPoolExecutor(2) as pool:
+        objects = list(pool.map(compile_one, sources))
+    unfinished = folder / f"{os.getpid()}.tmp"
+    subprocess.run([compiler, *flags, *link, *objects, "-o", str(unfinished)], check=True)
+    unfinished.rename(target)
+    return target
+
+
+def build_library(*flags: str) -> Path:
+    sources = [*KERNELS, HOST / "fibers.cpp", HOST / "entry.cpp"]
+    return build("kernels.so", sources, ("-O1", "-g1", *flags), ("-shared",))
+
+
+class Call(ctypes.Structure):
+    _fields_ = (
+        *((name, ctypes.c_int64) for name in ("samples", "rows", "columns")),
+        *((name, ctypes.c_int) for name in ("dtype", "combine", "multiprocessors", "threads")),
+        ("seed", ctypes.c_uint64),
+    )
+
+
+class _Matrix(ctypes.Structure):
+    _fields_ = (("data", ctypes.c_void_p), ("sample", ctypes.c_int64), ("row", ctypes.c_int64))
+
+
+class _Logits(ctypes.Structure):
+    _fields_ = (("data", ctypes.c_void_p), ("sample", ctypes.c_int64), ("step", ctypes.c_int64), ("single", ctypes.c_bool))
+
+
+class _Results(ctypes.Structure):
+    _fields_ = (("data", ctypes.c_void_p), ("single", ctypes.c_bool))
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What a launcher is told besides its tensors."""
+
+    samples: int
+    rows: int
+    columns: int
+    dtype: torch.dtype
+    combine: str = "sum"
+    multiprocessors: int = 2
+    threads: int = 64
+    seed: int = 0
+
+    def call(self) -> Call:
+        dtype, combine = DTYPES.index(self.dtype), COMBINES.index(self.combine)
+        return Call(
+            self.samples, self.rows, self.columns, dtype, combine, self.multiprocessors, self.threads, self.seed
+        )
+
+
+def _matrix(t: Tensor) -> _Matrix:
+    assert t.dim() == 3 and (t.stride(2) == 1 or t.size(2) == 1)
+    return _Matrix(t.data_ptr(), t.stride(0), t.stride(1))
+
+
+def _logits(t: Tensor) -> _Logits:
+    return _Logits(t.data_ptr(), t.stride(0), t.stride(1), t.dtype == torch.float32)
+
+
+def _results(t: Tensor) -> _Results:
+    assert t.is_contiguous()
+    return _Results(t.data_ptr(), t.dtype == torch.float32)
+
+
+class HostKernels:
+    """The kernels, on the CPU. Tensors are (samples, rows, columns) with adjacent columns; logits (samples, n)."""
+
+    def __init__(self, library: Path) -> None:
+        self._library = ctypes.CDLL(str(library))
+
+    def gate(self, problem: Problem, x: Tensor, row: Tensor, column: Tensor, out: Tensor) -> None:
+        call = problem.call()
+        arguments = (_matrix(x), _logits(row), _logits(column), _matrix(out))
+        assert self._library.gate(ctypes.byref(call), *map(ctypes.byref, arguments)) == 0
+
+    def gate_backward(
+        self, problem: Problem, grad: Tensor, x: Tensor, row: Tensor, column: Tensor, dx: Tensor, drow: Tensor, dcolumn: Tensor
+    ) -> None:
+        call = problem.call()
+        matrices = (_matrix(grad), _matrix(x), _logits(row), _logits(column), _matrix(dx))
+        arguments = (*matrices, _results(drow), _results(dcolumn))
+        assert self._library.gate_backward(ctypes.byref(call), *map(ctypes.byref, arguments)) == 0
+
+    def global_avg_pool(self, problem: Problem, of_rows: bool, x: Tensor, means: Tensor) -> None:
+        call = problem.call()
+        arguments = (_matrix(x), _results(means))
+        assert self._library.global_avg_pool(ctypes.byref(call), int(of_rows), *map(ctypes.byref, arguments)) == 0
+
+    def accesses(self) -> dict[str, dict[int, int]]:
+        """Accesses to global memory since the last call: kind -> width in bytes -> number."""
+        raw = (ctypes.c_uint64 * (len(KINDS) * 5))()
+        self._library.counts(raw)
+        return {
+            kind: {1 << log2: raw[i * 5 + log2] for log2 in range(5) if raw[i * 5 + log2]} for i, kind in enumerate(KINDS)
+        }
+
+
+def traffic(accesses: dict[str, dict[int, int]]) -> dict[str, int]:
+    """Bytes by kind."""
+    return {kind: sum(width * number for width, number in widths.items()) for kind, widths in accesses.items()}
