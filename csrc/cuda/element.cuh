@@ -8,6 +8,7 @@
 #include <cuda_fp16.h>
 
 #include "arguments.h"
+#include "portable.cuh"
 
 namespace bam_fused::cuda {
 
@@ -120,9 +121,9 @@ __device__ __forceinline__ Compute<T> load_logit(const Logits& logits, int64_t a
 template <typename T>
 __device__ __forceinline__ void store_result(const Results& results, int64_t at, Compute<T> value) {
   if (results.single) {
-    __stwb(static_cast<float*>(results.data) + at, static_cast<float>(value));
+    write(static_cast<float*>(results.data) + at, static_cast<float>(value));
   } else {
-    __stwb(static_cast<typename Element<T>::Raw*>(results.data) + at, Element<T>::narrow(value));
+    write(static_cast<typename Element<T>::Raw*>(results.data) + at, Element<T>::narrow(value));
   }
 }
 

@@ -25,37 +25,37 @@ __global__ void __launch_bounds__(kThreads, kBlocks)
   constexpr int U = V == 1 ? 4 : 2;  // pairs of loads in flight per thread
   BAM_SHARED(shared, SumStorage<A, V, STRADDLE>);
   const Tile<V, STRADDLE> tile(a.tiling, a.first_sample);
-  const auto final_row = [&](int64_t row, A sum) {
-    store_result<T>(a.drow, tile.sample * a.tiling.rows + row, sum);
+  const auto final_row = [&](int64_t sample, int64_t row, A sum) {
+    store_result<T>(a.drow, sample * a.tiling.rows + row, sum);
   };
-  const auto final_column = [&](int64_t column, A sum) {
-    store_result<T>(a.dcolumn, tile.sample * a.tiling.columns + column, sum);
+  const auto final_column = [&](int64_t sample, int64_t column, A sum) {
+    store_result<T>(a.dcolumn, sample * a.tiling.columns + column, sum);
   };
   A column[V];
   tile.template load_columns<T>(a.column, a.tiling.columns, column);
   ColumnSums<T, V> column_sums;
   const int step = a.tiling.group_rows;
+  const int64_t row_logit = tile.row_logit(a.row);
   Walk<T> from_grad = tile.template walk<T>(a.grad, a.tiling);
   Walk<T> from_x = tile.template walk<T>(a.x, a.tiling);
   Walk<T> to_dx = tile.template walk<T>(a.dx, a.tiling);
-  int buffer = 0;
-  for (int batch = 0; batch < tile.rows; batch += kBatch * step) {
+  for (int g = 0; g * step < tile.rows; g += kBatch) {
 #pragma unroll 1
     for (int b = 0; b < kBatch; b += U) {
       Pack<T, V> grads[U], packs[U];
       A first[U], second[U];
 #pragma unroll
       for (int u = 0; u < U; ++u) {
-        const int group = batch + (b + u) * step;
+        const int group = (g + b + u) * step;
         if (!tile.has(group)) continue;
         grads[u] = from_grad.template load<V>(u);
         packs[u] = from_x.template load<V>(u);
-        tile.template load_rows<T>(a.row, group, first[u], second[u]);
+        tile.template load_rows<T>(a.row, row_logit, group, first[u], second[u]);
       }
 #pragma unroll
       for (int u = 0; u < U; ++u) {
         A first_sum = 0, second_sum = 0;
-        if (tile.has(batch + (b + u) * step)) {
+        if (tile.has((g + b + u) * step)) {
           A grad[V], x[V];
           grads[u].widen(grad);
           packs[u].widen(x);
@@ -74,7 +74,7 @@ __global__ void __launch_bounds__(kThreads, kBlocks)
           grads[u].narrow(grad);
           to_dx.template store<V>(u, grads[u]);
         }
-        put_row(shared, buffer, b + u, first_sum, second_sum);
+        put_row(shared, g / kBatch % 2, b + u, first_sum, second_sum);
       }
       from_grad.advance(U);
       from_x.advance(U);
@@ -82,13 +82,13 @@ __global__ void __launch_bounds__(kThreads, kBlocks)
     }
     column_sums.end_batch();
     __syncthreads();
-    add_rows(shared, buffer, tile, a.tiling, batch, [&](int64_t row, A sum) {
+    add_rows(shared, g / kBatch % 2, tile, a.tiling, g * step, [&](int64_t row, A sum) {
       emit_row(a.work, tile, a.tiling, row, sum, final_row);
     });
-    buffer ^= 1;
   }
-  finish_rows(shared, a.work, tile, a.tiling, final_row);
-  finish_columns(shared, a.work, tile, a.tiling, column_sums.total(), final_column);
+  const Tile<V, STRADDLE> end(a.tiling, a.first_sample, opaque(blockIdx.x));
+  finish_rows(shared, a.work, end, a.tiling, final_row);
+  finish_columns(shared, a.work, end, a.tiling, column_sums.total(), final_column);
 }
 
 }  // namespace

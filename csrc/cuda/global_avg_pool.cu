@@ -4,7 +4,7 @@
 namespace bam_fused::cuda {
 namespace {
 
-constexpr int kBlocks = 4;  // resident on a multiprocessor: 64 registers; 4 loads of 16 bytes per thread: 64 KB in flight
+constexpr int kBlocks = 3;  // resident on a multiprocessor: 80 registers; 4 loads of 16 bytes per thread: 48 KB in flight
 
 struct PoolArguments {
   Tiling tiling;
@@ -21,15 +21,16 @@ __global__ void __launch_bounds__(kThreads, kBlocks)
   constexpr int U = kBatch;  // loads in flight per thread
   BAM_SHARED(shared, SumStorage<A, V, STRADDLE>);
   const Tile<V, STRADDLE> tile(a.tiling, a.first_sample);
-  const auto final_mean = [&](int64_t index, A sum) {
+  const auto final_mean = [&](int64_t sample, int64_t index, A sum) {
     const int64_t vector = ROWS ? a.tiling.rows : a.tiling.columns;
     const int64_t count = ROWS ? a.tiling.columns : a.tiling.rows;
-    store_result<T>(a.means, tile.sample * vector + index, sum / static_cast<A>(count));
+    store_result<T>(a.means, sample * vector + index, sum / static_cast<A>(count));
   };
   ColumnSums<T, V> column_sums;
   const int step = a.tiling.group_rows;
   Walk<T> from = tile.template walk<T>(a.x, a.tiling);
   int buffer = 0;
+#pragma unroll 1
   for (int batch = 0; batch < tile.rows; batch += kBatch * step) {
     Pack<T, V> packs[U];
 #pragma unroll
@@ -61,8 +62,9 @@ __global__ void __launch_bounds__(kThreads, kBlocks)
       column_sums.end_batch();
     }
   }
-  if constexpr (ROWS) finish_rows(shared, a.work, tile, a.tiling, final_mean);
-  if constexpr (!ROWS) finish_columns(shared, a.work, tile, a.tiling, column_sums.total(), final_mean);
+  const Tile<V, STRADDLE> end(a.tiling, a.first_sample, opaque(blockIdx.x));
+  if constexpr (ROWS) finish_rows(shared, a.work, end, a.tiling, final_mean);
+  if constexpr (!ROWS) finish_columns(shared, a.work, end, a.tiling, column_sums.total(), final_mean);
 }
 
 }  // namespace

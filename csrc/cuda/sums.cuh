@@ -116,12 +116,12 @@ __device__ __forceinline__ bool arrives_last(unsigned* ticket, unsigned expected
   return last;
 }
 
-/// Where a row's sum goes: to `final(row, sum)`, or to the workspace where other slabs hold the rest.
+/// Where a row's sum goes: to `final(sample, row, sum)`, or to the workspace where other slabs hold the rest.
 template <typename A, int V, bool STRADDLE, typename Final>
 __device__ __forceinline__ void emit_row(
     const Workspace& work, const Tile<V, STRADDLE>& tile, const Tiling& t, int64_t row, A sum, Final final) {
   if (t.slabs == 1) {
-    final(row, sum);
+    final(tile.sample, row, sum);
   } else {
     __stcg(static_cast<A*>(work.rows) + (tile.sample * t.slabs + tile.slab) * t.rows + row, sum);
   }
@@ -138,7 +138,7 @@ __device__ __forceinline__ void finish_rows(
   for (int64_t row = tile.first_row + threadIdx.x; row < tile.first_row + tile.rows; row += blockDim.x) {
     A sum = 0;
     for (int slab = 0; slab < t.slabs; ++slab) sum += __ldcg(partial + slab * t.rows + row);
-    final(row, sum);
+    final(tile.sample, row, sum);
   }
 }
 
@@ -157,7 +157,8 @@ __device__ __forceinline__ void add_column_partials(
       const int64_t slots = group_slots - first < t.slab_slots ? group_slots - first : t.slab_slots;
       const int64_t shift = own ? 0 : first * V % t.columns;
       const int64_t met = t.met_columns(static_cast<int>(slots), V);
-      for (int chunk = 0; chunk < t.chunks; ++chunk) {
+#pragma unroll 1
+      for (int chunk = 0; chunk < t.chunks; ++chunk) {  // V loads in flight
         const A* partial = partials + (int64_t(slab) * t.chunks + chunk) * stride;
 #pragma unroll
         for (int i = 0; i < V; ++i) {
@@ -170,7 +171,7 @@ __device__ __forceinline__ void add_column_partials(
 #pragma unroll
     for (int i = 0; i < V; ++i) {
       const int64_t column = base + i * blockDim.x;
-      if (column < width) final(origin + column, sums[i]);
+      if (column < width) final(tile.sample, origin + column, sums[i]);
     }
   }
 }
@@ -196,7 +197,7 @@ __device__ __forceinline__ void finish_columns(
       sum += shared.columns[element];
     }
     if (whole) {
-      final(origin + column, sum);
+      final(tile.sample, origin + column, sum);
     } else {
       __stcg(partial + column, sum);
     }

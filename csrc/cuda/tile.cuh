@@ -3,14 +3,8 @@
 #pragma once
 
 #include "element.cuh"
+#include "portable.cuh"
 #include "tiling.h"
-
-// Shared memory of a block. Where no CUDA compiler is at work, the program that runs the kernels on the CPU provides it.
-#ifdef __CUDACC__
-#define BAM_SHARED(name, ...) __shared__ __VA_ARGS__ name
-#else
-#define BAM_SHARED(name, ...) auto& name = *static_cast<__VA_ARGS__*>(block_shared_memory(sizeof(__VA_ARGS__)))
-#endif
 
 namespace bam_fused::cuda {
 
@@ -27,7 +21,7 @@ struct Walk {
 
   template <int V>
   __device__ __forceinline__ void store(int groups, const Pack<T, V>& pack) const {
-    __stwb(reinterpret_cast<decltype(Pack<T, V>::raw)*>(at + groups * group), pack.raw);
+    write(reinterpret_cast<decltype(Pack<T, V>::raw)*>(at + groups * group), pack.raw);
   }
 
   __device__ __forceinline__ void advance(int groups) { at += groups * group; }
@@ -41,13 +35,12 @@ struct Tile {
   int64_t first_slot;  // of this slab
   int64_t first_row;   // of this chunk
   int rows;            // in this chunk
-  bool active;         // whether this thread has a slot
-  int row;             // the slot's row in its group
+  int row;             // the row of this thread's slot in its group
+  int reach;           // it has elements in the groups that begin before this row of the chunk
   int64_t column;      // its first column
   int split;           // how many of its elements are in that row; the others begin the next one
 
-  __device__ Tile(const Tiling& t, int64_t first_sample) {
-    const unsigned block = blockIdx.x;
+  __device__ Tile(const Tiling& t, int64_t first_sample, unsigned block = blockIdx.x) {
     slab = static_cast<int>(block % t.slabs);
     chunk = static_cast<int>(block / t.slabs % t.chunks);
     sample = first_sample + block / t.slabs / t.chunks;
@@ -58,14 +51,14 @@ struct Tile {
     first_row = int64_t(chunk) * chunk_rows;
     rows = static_cast<int>(t.rows - first_row < chunk_rows ? t.rows - first_row : chunk_rows);
     const int64_t element = (first_slot + threadIdx.x) * V;
-    active = static_cast<int>(threadIdx.x) < slots;
     row = static_cast<int>(element / t.columns);
+    reach = static_cast<int>(threadIdx.x) < slots ? rows - row : 0;
     column = element - row * t.columns;
     split = STRADDLE && t.columns - column < V ? static_cast<int>(t.columns - column) : V;
   }
 
   /// Whether this thread has elements in the group that begins at row `group` of the chunk.
-  __device__ bool has(int group) const { return active && group + row < rows; }
+  __device__ bool has(int group) const { return group < reach; }
 
   template <typename T>
   __device__ Walk<T> walk(const Matrix& m, const Tiling& t) const {
@@ -78,16 +71,20 @@ struct Tile {
 #pragma unroll
     for (int i = 0; i < V; ++i) {
       const int64_t index = i < split ? column + i : column + i - columns;
-      to[i] = active ? load_logit<T>(logits, sample * logits.sample + index * logits.step) : Compute<T>(0);
+      to[i] = reach > 0 ? load_logit<T>(logits, sample * logits.sample + index * logits.step) : Compute<T>(0);
     }
   }
 
-  /// The logits of this slot's row and, where it straddles, of the next.
+  /// Where the logit of this slot's row in the chunk's first group lies.
+  __device__ int64_t row_logit(const Logits& logits) const {
+    return sample * logits.sample + (first_row + row) * logits.step;
+  }
+
+  /// The logits of this slot's row and, where it straddles, of the next, `rows` rows on.
   template <typename T>
-  __device__ void load_rows(const Logits& logits, int group, Compute<T>& first, Compute<T>& second) const {
-    const int64_t at = sample * logits.sample + (first_row + group + row) * logits.step;
-    first = load_logit<T>(logits, at);
-    if constexpr (STRADDLE) second = split < V ? load_logit<T>(logits, at + logits.step) : first;
+  __device__ void load_rows(const Logits& logits, int64_t at, int rows, Compute<T>& first, Compute<T>& second) const {
+    first = load_logit<T>(logits, at + rows * logits.step);
+    if constexpr (STRADDLE) second = split < V ? load_logit<T>(logits, at + (rows + 1) * logits.step) : first;
   }
 };
 

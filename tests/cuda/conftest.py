@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from host_library import HostKernels, build_library
+from cuda_host_library import HostKernels, build_library
 
 
 @pytest.fixture(scope="session")

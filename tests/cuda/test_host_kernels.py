@@ -10,7 +10,7 @@ import os
 
 import pytest
 import torch
-from host_library import COMBINES, DTYPES, HostKernels, Problem
+from cuda_host_library import COMBINES, DTYPES, HostKernels, Problem
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor

@@ -8,8 +8,9 @@
 
 namespace cuda_host {
 
-// __ldcs streams feature maps in, __ldg reads logits, __ldcg partial sums; __stwb writes results, __stcg partial sums.
-enum Kind { ldcs, ldg, ldcg, stwb, stcg, kinds };
+// __ldcs streams feature maps in, __ldg reads logits, __ldcg partial sums; plain
+// stores write results, __stcg partial sums.
+enum Kind { ldcs, ldg, ldcg, plain, stcg, kinds };
 
 /// Accesses by kind and by log2 of their width in bytes.
 inline std::atomic<uint64_t> accesses[kinds][5];
@@ -45,6 +46,6 @@ inline T __ldg(const T* from) { return cuda_host::load(cuda_host::ldg, from); }
 template <typename T>
 inline T __ldcg(const T* from) { return cuda_host::load(cuda_host::ldcg, from); }
 template <typename T>
-inline void __stwb(T* to, T value) { cuda_host::store(cuda_host::stwb, to, value); }
+inline void store_to_global(T* to, T value) { cuda_host::store(cuda_host::plain, to, value); }
 template <typename T>
 inline void __stcg(T* to, T value) { cuda_host::store(cuda_host::stcg, to, value); }

@@ -18,14 +18,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-ROOT = Path(__file__).resolve().parents[2]
-HOST = Path(__file__).resolve().parent / "host"
+ROOT = Path(__file__).resolve().parents[1]
+HOST = ROOT / "tests" / "cuda" / "host"
 KERNELS = sorted((ROOT / "csrc" / "cuda").glob("*.cu"))
 BUILD = ROOT / "build" / "cuda_host"
 
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 COMBINES = ("sum", "product", "max")
-KINDS = ("ldcs", "ldg", "ldcg", "stwb", "stcg")
+KINDS = ("ldcs", "ldg", "ldcg", "plain", "stcg")
 
 
 def build(name: str, sources: list[Path], flags: tuple[str, ...], link: tuple[str, ...]) -> Path:
