@@ -7,7 +7,7 @@
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
-#include "arguments.h"
+#include "matrices.h"
 #include "portable.cuh"
 
 namespace bam_fused::cuda {

@@ -5,17 +5,17 @@
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
-#include <stdexcept>
 #include <string>
 
+#include "check.h"
 #include "element.cuh"
 #include "tiling.h"
 
 namespace bam_fused::cuda {
 
-inline void check(cudaError_t error, const char* what) {
-  if (error == cudaSuccess) return;
-  throw std::runtime_error(std::string(what) + ": " + cudaGetErrorString(error));
+inline std::string describe(const Tiling& t) {
+  return "launch of " + std::to_string(t.samples * t.blocks_per_sample()) + " blocks for " + std::to_string(t.samples) +
+         " matrices of " + std::to_string(t.rows) + " x " + std::to_string(t.columns);
 }
 
 /// Arguments are a struct with a `tiling` and a `first_sample`, which is set here.
@@ -29,7 +29,8 @@ void launch(void (*kernel)(Arguments), Arguments arguments, const Target& target
     config.gridDim.x = static_cast<unsigned>(std::min(most, t.samples - first) * t.blocks_per_sample());
     config.blockDim.x = static_cast<unsigned>(t.threads);
     config.stream = target.stream;
-    check(cudaLaunchKernelEx(&config, kernel, arguments), "kernel launch");
+    const cudaError_t error = cudaLaunchKernelEx(&config, kernel, arguments);
+    if (error != cudaSuccess) check(error, describe(t));
   }
 }
 

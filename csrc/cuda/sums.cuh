@@ -146,22 +146,24 @@ __device__ __forceinline__ void finish_rows(
 template <typename A, int V, bool STRADDLE, typename Final>
 __device__ __forceinline__ void add_column_partials(
     const A* partials, const Tile<V, STRADDLE>& tile, const Tiling& t, bool own, Final final) {
+  constexpr int kColumns = V < 4 ? V : 4;  // at once, for as many loads in flight
   const int64_t stride = t.met_columns(t.slab_slots, V);
   const int64_t group_slots = t.group_rows * t.columns / V;
   const int64_t origin = own ? tile.first_slot * V % t.columns : 0;
   const int64_t width = own ? t.met_columns(tile.slots, V) : t.columns;
-  for (int64_t base = threadIdx.x; base < width; base += int64_t(V) * blockDim.x) {
-    A sums[V] = {};
+  for (int64_t base = threadIdx.x; base < width; base += int64_t(kColumns) * blockDim.x) {
+    A sums[kColumns] = {};
+#pragma unroll 1
     for (int slab = own ? tile.slab : 0; slab < (own ? tile.slab + 1 : t.slabs); ++slab) {
       const int64_t first = int64_t(slab) * t.slab_slots;
       const int64_t slots = group_slots - first < t.slab_slots ? group_slots - first : t.slab_slots;
       const int64_t shift = own ? 0 : first * V % t.columns;
       const int64_t met = t.met_columns(static_cast<int>(slots), V);
 #pragma unroll 1
-      for (int chunk = 0; chunk < t.chunks; ++chunk) {  // V loads in flight
+      for (int chunk = 0; chunk < t.chunks; ++chunk) {
         const A* partial = partials + (int64_t(slab) * t.chunks + chunk) * stride;
 #pragma unroll
-        for (int i = 0; i < V; ++i) {
+        for (int i = 0; i < kColumns; ++i) {
           const int64_t column = base + i * blockDim.x;
           const int64_t at = column >= shift ? column - shift : column - shift + t.columns;
           if (column < width && at < met) sums[i] += __ldcg(partial + at);
@@ -169,7 +171,7 @@ __device__ __forceinline__ void add_column_partials(
       }
     }
 #pragma unroll
-    for (int i = 0; i < V; ++i) {
+    for (int i = 0; i < kColumns; ++i) {
       const int64_t column = base + i * blockDim.x;
       if (column < width) final(tile.sample, origin + column, sums[i]);
     }

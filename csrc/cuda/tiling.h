@@ -11,7 +11,7 @@
 #include <cstdint>
 #include <numeric>
 
-#include "arguments.h"
+#include "matrices.h"
 
 namespace bam_fused::cuda {
 

@@ -4,15 +4,10 @@
 // cannot meet in them, and a captured graph clears them at every replay. A sum that one block finishes needs neither.
 #pragma once
 
-#include <functional>
-
 #include "launch.h"
 #include "sums.cuh"
 
 namespace bam_fused::cuda {
-
-/// Gives that many bytes of device memory, aligned to 16, which stay valid until the work queued on the stream is done.
-using Allocate = std::function<void*(size_t)>;
 
 inline Workspace reserve(
     const Tiling& t, int vector, size_t sum_size, bool rows, bool columns, const Allocate& allocate,

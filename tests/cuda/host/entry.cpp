@@ -3,8 +3,8 @@
 #include <cstdlib>
 #include <vector>
 
-#include "gate.h"
-#include "global_avg_pool.h"
+#include "gate_kernels.h"
+#include "global_avg_pool_kernel.h"
 
 namespace {
 

@@ -1,5 +1,6 @@
 // global_avg_pool: the means of the rows (NCHW) or of the columns (NHWC) of each sample, in one pass over x.
-#include "global_avg_pool.h"
+#include "global_avg_pool_kernel.h"
+#include "workspace.h"
 
 namespace bam_fused::cuda {
 namespace {

@@ -1,8 +1,8 @@
 // gate_backward: dx = grad * (1 + s) and, with t = grad * x * s * (1 - s), the sums of t over rows and over columns that
 // are the gradients of the logits; one pass over grad and x.
-#include "gate.h"
+#include "gate_kernels.h"
 #include "sigmoid.cuh"
-#include "sums.cuh"
+#include "workspace.h"
 
 namespace bam_fused::cuda {
 namespace {

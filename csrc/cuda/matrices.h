@@ -8,6 +8,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 
 #include "../combine.h"
 
@@ -44,5 +45,8 @@ struct Target {
   int multiprocessors;
   int threads;  ///< the widest block, at most kThreads
 };
+
+/// Gives that many bytes of device memory, aligned to 16, which stay valid until the work queued on the stream is done.
+using Allocate = std::function<void*(size_t)>;
 
 }  // namespace bam_fused::cuda

@@ -1,7 +1,7 @@
 // The launcher of global_avg_pool.
 #pragma once
 
-#include "workspace.h"
+#include "matrices.h"
 
 namespace bam_fused::cuda {
 

@@ -1,7 +1,7 @@
 // The gate's launchers. Which logits belong to the rows and which to the columns is the caller's business.
 #pragma once
 
-#include "workspace.h"
+#include "matrices.h"
 
 namespace bam_fused::cuda {
 

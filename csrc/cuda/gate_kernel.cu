@@ -1,5 +1,6 @@
 // gate: out = x + x * sigmoid(combine(row, column)), in one pass over x.
-#include "gate.h"
+#include "gate_kernels.h"
+#include "launch.h"
 #include "sigmoid.cuh"
 #include "tile.cuh"
 

@@ -1,0 +1,15 @@
+// CUDA runtime errors as exceptions.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <stdexcept>
+#include <string>
+
+namespace bam_fused::cuda {
+
+inline void check(cudaError_t error, const std::string& what) {
+  if (error != cudaSuccess) throw std::runtime_error(what + ": " + cudaGetErrorString(error));
+}
+
+}  // namespace bam_fused::cuda
