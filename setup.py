@@ -94,7 +94,7 @@ def stable_abi_flags(folder: Path) -> str:
     return f"-DTORCH_TARGET_VERSION={target} -isystem {folder / 'include'}"
 
 
-def introspection_flags(cxx: str, folder: Path, flags: str) -> str:
+def introspection_flags(cxx: str, folder: Path, flags: str, **more: str) -> str:
     """Flags of the one source that uses pybind11: its headers, and what the library says of itself."""
     import pybind11
 
@@ -104,6 +104,7 @@ def introspection_flags(cxx: str, folder: Path, flags: str) -> str:
         "BAM_FLAGS": flags,
         "BAM_TORCH_VERSION": torch_version(folder),
         "BAM_TORCH_TARGET": ".".join(map(str, TORCH_TARGET)),
+        **more,
     }
     defines = " ".join(shlex.quote(f'-D{name}="{text}"') for name, text in said.items())
     return f"-isystem {pybind11.get_include()} -isystem {sysconfig.get_path('include')} {defines}"
@@ -136,7 +137,94 @@ def cpu_library() -> Library:
     return Library(steps, link)
 
 
-LIBRARIES: dict[str, Callable[[], Library]] = {"cpu": cpu_library}
+def find_cuda() -> Path:
+    """The toolkit's folder: CUDA_HOME or CUDA_PATH, where the nvcc on PATH says it lives, or /usr/local/cuda.
+
+    The nvcc on PATH may be a script in front of the real one, so that its own place says nothing.
+    """
+    for variable in ("CUDA_HOME", "CUDA_PATH"):
+        if os.environ.get(variable):
+            folder = Path(os.environ[variable])
+            if not (folder / "bin/nvcc").exists():
+                raise CannotBuild(f"{variable} is {folder}, which holds no bin/nvcc")
+            return folder
+    found = shutil.which("nvcc")
+    if found:
+        said = subprocess.run([found, "--dryrun", "-x", "cu", "-c", os.devnull], capture_output=True, text=True).stderr
+        tops = [line.split("TOP=")[1] for line in said.splitlines() if "TOP=" in line]
+        if tops:
+            return Path(tops[0].strip()).resolve()
+    folder = Path("/usr/local/cuda")
+    if not (folder / "bin/nvcc").exists():
+        raise CannotBuild("no CUDA compiler: no nvcc on PATH or in /usr/local/cuda (CUDA_HOME names another toolkit)")
+    return folder
+
+
+def nvcc_says(cuda: Path, *flags: str) -> str:
+    return subprocess.run([str(cuda / "bin/nvcc"), *flags], capture_output=True, text=True, check=True).stdout
+
+
+DEFAULT_ARCHITECTURES = ("7.5", "8.0", "8.6", "8.9", "9.0", "10.0", "12.0")  # nvcc 13.0 miscompiles for 10.3
+
+
+def architectures(cuda: Path) -> list[str]:
+    """What to compile for, as in TORCH_CUDA_ARCH_LIST ("8.0", "9.0a", "12.0+PTX"); never asks a GPU.
+
+    The default ends with PTX, from which the driver compiles for GPUs that came later.
+    """
+    known = {line.removeprefix("compute_") for line in nvcc_says(cuda, "--list-gpu-arch").split()}
+    listed = os.environ.get("TORCH_CUDA_ARCH_LIST", "").replace(";", " ").replace(",", " ").split()
+    if not listed:
+        default = [arch for arch in DEFAULT_ARCHITECTURES if arch.replace(".", "") in known]
+        return [*default[:-1], f"{default[-1]}+PTX"]
+    for arch in listed:
+        number = arch.removesuffix("+PTX").replace(".", "")
+        if number.rstrip("af") not in known:
+            raise CannotBuild(f"TORCH_CUDA_ARCH_LIST: this nvcc does not know {arch!r} (it knows {sorted(known)})")
+    return listed
+
+
+def gencode(archs: list[str]) -> str:
+    flags = []
+    for arch in archs:
+        number = arch.removesuffix("+PTX").replace(".", "")
+        flags.append(f"-gencode=arch=compute_{number},code=sm_{number}")
+        if arch.endswith("+PTX"):
+            flags.append(f"-gencode=arch=compute_{number},code=compute_{number}")
+    return " ".join(flags)
+
+
+def cuda_library() -> Library:
+    cxx, torch, cuda = compiler(), torch_folder(), find_cuda()
+    if not (torch / "lib/libtorch_cuda.so").exists():
+        raise CannotBuild(f"the torch in this environment ({torch_version(torch)}) was built without CUDA")
+    archs = architectures(cuda)
+    sources = ROOT / "csrc/cuda"
+    flags = "-std=c++17 -O3 -fPIC -fvisibility=hidden -Wall -DUSE_CUDA"
+    cxx_flags = f"{cxx} {flags} -isystem {cuda / 'include'}"
+    nvcc_flags = f"-std=c++17 -O3 -Xcompiler=-fPIC,-fvisibility=hidden {gencode(archs)}"
+    nvcc = f"{cuda / 'bin/nvcc'} -ccbin {shlex.split(cxx)[0]} {nvcc_flags}"
+    steps = [Step(nvcc, sources / f"{name}_kernel.cu") for name in ("gate_backward", "gate", "global_avg_pool")]
+    steps += [
+        Step(f"{cxx_flags} {stable_abi_flags(torch)}", sources / f"{name}.cpp")
+        for name in ("tensors", "gate", "global_avg_pool")
+    ]
+    toolkit = nvcc_says(cuda, "--version").strip().splitlines()[-1]
+    said = introspection_flags(
+        cxx, torch, f"{flags}; nvcc {nvcc_flags}", BAM_TOOLKIT=toolkit, BAM_ARCHITECTURES=" ".join(archs)
+    )
+    steps.append(Step(f"{cxx_flags} {said}", sources / "introspection.cpp"))
+    runtime = next((cuda / lib for lib in ("lib64", "lib") if (cuda / lib / "libcudart_static.a").exists()), None)
+    if runtime is None:
+        raise CannotBuild(f"the CUDA toolkit in {cuda} has no libcudart_static.a")
+    link = (
+        f"{cxx} -shared -static-libgcc -Wl,-s -L{torch / 'lib'} -ltorch_cpu -ltorch_cuda "
+        f"-L{runtime} -lcudart_static -ldl -lrt -lpthread"
+    )
+    return Library(steps, link)
+
+
+LIBRARIES: dict[str, Callable[[], Library]] = {"cpu": cpu_library, "cuda": cuda_library}
 
 
 def ninja_file(library: Library, output: Path) -> str:

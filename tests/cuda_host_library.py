@@ -73,7 +73,12 @@ class _Matrix(ctypes.Structure):
 
 
 class _Logits(ctypes.Structure):
-    _fields_ = (("data", ctypes.c_void_p), ("sample", ctypes.c_int64), ("step", ctypes.c_int64), ("single", ctypes.c_bool))
+    _fields_ = (
+        ("data", ctypes.c_void_p),
+        ("sample", ctypes.c_int64),
+        ("step", ctypes.c_int64),
+        ("single", ctypes.c_bool),
+    )
 
 
 class _Results(ctypes.Structure):
@@ -126,7 +131,15 @@ class HostKernels:
         assert self._library.gate(ctypes.byref(call), *map(ctypes.byref, arguments)) == 0
 
     def gate_backward(
-        self, problem: Problem, grad: Tensor, x: Tensor, row: Tensor, column: Tensor, dx: Tensor, drow: Tensor, dcolumn: Tensor
+        self,
+        problem: Problem,
+        grad: Tensor,
+        x: Tensor,
+        row: Tensor,
+        column: Tensor,
+        dx: Tensor,
+        drow: Tensor,
+        dcolumn: Tensor,
     ) -> None:
         call = problem.call()
         matrices = (_matrix(grad), _matrix(x), _logits(row), _logits(column), _matrix(dx))
@@ -143,7 +156,8 @@ class HostKernels:
         raw = (ctypes.c_uint64 * (len(KINDS) * 5))()
         self._library.counts(raw)
         return {
-            kind: {1 << log2: raw[i * 5 + log2] for log2 in range(5) if raw[i * 5 + log2]} for i, kind in enumerate(KINDS)
+            kind: {1 << log2: raw[i * 5 + log2] for log2 in range(5) if raw[i * 5 + log2]}
+            for i, kind in enumerate(KINDS)
         }
 
 

@@ -1,6 +1,7 @@
 // gate_backward: dx = grad * (1 + s) and, with t = grad * x * s * (1 - s), the sums of t over rows and over columns that
 // are the gradients of the logits; one pass over grad and x.
 #include "gate_kernels.h"
+#include "instances.h"
 #include "sigmoid.cuh"
 #include "workspace.h"
 
@@ -109,6 +110,18 @@ void gate_backward(
         launch(gate_backward_kernel<T, vector.value, straddle.value, c.value>, arguments, target);
       });
     });
+  });
+}
+
+void list_gate_backward(std::vector<Instance>& to) {
+  for_instances([&](auto type, auto vector, auto straddle, const std::string& name) {
+    using T = typename decltype(type)::type;
+    for (const auto& [combine, text] : kCombines) {
+      for_combine(combine, [&, text = text](auto c) {
+        const auto kernel = gate_backward_kernel<T, vector.value, straddle.value, c.value>;
+        to.push_back({"gate_backward " + name + " " + text, reinterpret_cast<const void*>(kernel)});
+      });
+    }
   });
 }
 

@@ -1,5 +1,6 @@
 // gate: out = x + x * sigmoid(combine(row, column)), in one pass over x.
 #include "gate_kernels.h"
+#include "instances.h"
 #include "launch.h"
 #include "sigmoid.cuh"
 #include "tile.cuh"
@@ -69,6 +70,18 @@ void gate(
         launch(gate_kernel<T, vector.value, straddle.value, c.value>, arguments, target);
       });
     });
+  });
+}
+
+void list_gate(std::vector<Instance>& to) {
+  for_instances([&](auto type, auto vector, auto straddle, const std::string& name) {
+    using T = typename decltype(type)::type;
+    for (const auto& [combine, text] : kCombines) {
+      for_combine(combine, [&, text = text](auto c) {
+        const auto kernel = gate_kernel<T, vector.value, straddle.value, c.value>;
+        to.push_back({"gate " + name + " " + text, reinterpret_cast<const void*>(kernel)});
+      });
+    }
   });
 }
 

@@ -1,5 +1,6 @@
 // global_avg_pool: the means of the rows (NCHW) or of the columns (NHWC) of each sample, in one pass over x.
 #include "global_avg_pool_kernel.h"
+#include "instances.h"
 #include "workspace.h"
 
 namespace bam_fused::cuda {
@@ -87,6 +88,16 @@ void global_avg_pool(
                   : global_avg_pool_kernel<T, vector.value, straddle.value, false>,
           arguments, target);
     });
+  });
+}
+
+void list_global_avg_pool(std::vector<Instance>& to) {
+  for_instances([&](auto type, auto vector, auto straddle, const std::string& name) {
+    using T = typename decltype(type)::type;
+    const auto rows = global_avg_pool_kernel<T, vector.value, straddle.value, true>;
+    const auto columns = global_avg_pool_kernel<T, vector.value, straddle.value, false>;
+    to.push_back({"global_avg_pool " + name + " of rows", reinterpret_cast<const void*>(rows)});
+    to.push_back({"global_avg_pool " + name + " of columns", reinterpret_cast<const void*>(columns)});
   });
 }
 

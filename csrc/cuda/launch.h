@@ -6,6 +6,7 @@
 #include <cuda_fp16.h>
 
 #include <string>
+#include <utility>
 
 #include "check.h"
 #include "element.cuh"
@@ -64,6 +65,9 @@ void for_combine(Combine combine, F&& f) {
   }
 }
 
+constexpr std::pair<Combine, const char*> kCombines[] = {
+    {Combine::sum, "sum"}, {Combine::product, "product"}, {Combine::max, "max"}};
+
 /// f(width, straddle) for an access to elements of T.
 template <typename T, typename F>
 void for_access(Access access, F&& f) {
@@ -73,6 +77,26 @@ void for_access(Access access, F&& f) {
     }
   }
   f(Constant<1>{}, Constant<false>{});
+}
+
+/// f(type, vector, straddle, name) for every dtype and access.
+template <typename F>
+void for_instances(F&& f) {
+  const std::pair<Dtype, const char*> dtypes[] = {
+      {Dtype::float64, "float64"}, {Dtype::float32, "float32"}, {Dtype::bfloat16, "bfloat16"}, {Dtype::float16, "float16"}};
+  for (const auto& [dtype, name] : dtypes) {
+    for_dtype(dtype, [&, name = std::string(name)](auto type) {
+      using T = typename decltype(type)::type;
+      const auto named = [&](const char* access) {
+        return [&f, type, full = name + " " + access](auto vector, auto straddle) { f(type, vector, straddle, full); };
+      };
+      for_access<T>({1, false}, named("element"));
+      if constexpr (kWide<T> > 1) {
+        for_access<T>({kWide<T>, false}, named("16 bytes"));
+        for_access<T>({kWide<T>, true}, named("16 bytes across rows"));
+      }
+    });
+  }
 }
 
 inline int element_size(Dtype dtype) { return dtype == Dtype::float64 ? 8 : dtype == Dtype::float32 ? 4 : 2; }

@@ -98,7 +98,9 @@ def test_gate(host_kernels: HostKernels, data: st.DataObject) -> None:
     out = matrix(data.draw, problem, fill=-77.0)
     host_kernels.gate(problem, x, row, column, out[1])
     expected = reference.gate(as_map(x), row.double(), column.double().unsqueeze(2), problem.combine).squeeze(3)
-    bound = expected.abs() * (half_ulp(problem.dtype) + 8 * compute_eps(problem.dtype)) + torch.finfo(problem.dtype).tiny
+    bound = (
+        expected.abs() * (half_ulp(problem.dtype) + 8 * compute_eps(problem.dtype)) + torch.finfo(problem.dtype).tiny
+    )
     assert_within(out[1], expected, bound)
     assert_untouched(out, -77.0)
 
@@ -115,7 +117,7 @@ def test_gate_backward(host_kernels: HostKernels, data: st.DataObject) -> None:
     dx = matrix(data.draw, problem, fill=-77.0)
     drow = torch.full(row.shape, float("nan"), dtype=row.dtype)
     dcolumn = torch.full(column.shape, float("nan"), dtype=column.dtype)
-    host_kernels.gate_backward(problem, grad, x, row, column, dx[1], drow, dcolumn)
+    host_kernels.gate_backward(problem, (grad, x, row, column), dx[1], drow, dcolumn)
 
     wide = (as_map(grad), as_map(x), row.double(), column.double().unsqueeze(2))
     expected = reference.gate_backward(*wide, problem.combine)
