@@ -131,17 +131,11 @@ class HostKernels:
         assert self._library.gate(ctypes.byref(call), *map(ctypes.byref, arguments)) == 0
 
     def gate_backward(
-        self,
-        problem: Problem,
-        grad: Tensor,
-        x: Tensor,
-        row: Tensor,
-        column: Tensor,
-        dx: Tensor,
-        drow: Tensor,
-        dcolumn: Tensor,
+        self, problem: Problem, inputs: tuple[Tensor, ...], dx: Tensor, drow: Tensor, dcolumn: Tensor
     ) -> None:
+        """`inputs` are grad, x, the row logits and the column logits."""
         call = problem.call()
+        grad, x, row, column = inputs
         matrices = (_matrix(grad), _matrix(x), _logits(row), _logits(column), _matrix(dx))
         arguments = (*matrices, _results(drow), _results(dcolumn))
         assert self._library.gate_backward(ctypes.byref(call), *map(ctypes.byref, arguments)) == 0
