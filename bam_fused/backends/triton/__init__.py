@@ -37,6 +37,10 @@ def why_not(device: torch.device) -> str | None:
     return None if device.type == "xpu" else f"Triton does not serve {device.type} devices"
 
 
+# What torch.compiler.assume_constant_result does, without importing the compiler: it calls `why_not` and keeps the answer.
+why_not._dynamo_marked_constant = True  # type: ignore[attr-defined]
+
+
 def interpreted() -> bool:
     """True where the environment sends Triton's kernels to its interpreter."""
     return os.environ.get("TRITON_INTERPRET", "0").lower() in ("1", "y", "on", "yes", "true")

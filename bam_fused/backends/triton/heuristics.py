@@ -7,7 +7,8 @@ table that the tuning command has measured on the device at hand goes first: see
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from operator import itemgetter
 
 import torch
 
@@ -66,14 +67,14 @@ def gate_backward(
     if measured is not None and (may_be_dense or not measured["dense"]):
         return TileConfig(**measured)
     elements = BACKWARD_ELEMENTS if dtype != torch.float64 else BACKWARD_ELEMENTS // 2
-    row_block, column_block, dense, warps = _tile(view, dtype, elements, may_be_dense, batches)
-    slabs = _cover(view.columns, column_block)
-    walk = _cover(view.rows, row_block)
-    wanted = min(_cover(PROGRAMS, view.batch * slabs), walk)
-    row_sums = slabs * view.rows if slabs > 1 else 0
-    affordable = int((_workspace_elements(view, dtype) - row_sums) // view.columns)
-    splits = _even(walk, max(1, min(wanted, affordable)))
-    return TileConfig(row_block, column_block, dense, splits, warps)
+    workspace = _workspace_elements(view, dtype)
+    choices = []
+    for tile in _tiles(view, dtype, elements, may_be_dense, batches):
+        slabs = _cover(view.columns, tile.column_block)
+        row_sums = slabs * view.rows if slabs > 1 else 0
+        affordable = int((workspace - row_sums) // view.columns)
+        choices.append(_split(tile, _cover(view.rows, tile.row_block), view.batch * slabs, affordable))
+    return _first_to_fill(choices)
 
 
 def global_avg_pool(
@@ -83,29 +84,43 @@ def global_avg_pool(
     measured = tuned.lookup("global_avg_pool", view, dtype, device)
     if measured is not None and (may_be_dense or not measured["dense"]):
         return TileConfig(**measured)
-    elements = PROGRAM_BYTES // dtype.itemsize
-    row_block, column_block, dense, warps = _tile(view, dtype, elements, may_be_dense, batches)
-    down, along = _cover(view.rows, row_block), _cover(view.columns, column_block)
-    kept, walk, sums = (down, along, view.rows) if view.rows_are_channels else (along, down, view.columns)
-    wanted = min(_cover(PROGRAMS, view.batch * kept), walk)
-    affordable = int(_workspace_elements(view, dtype) // sums)
-    return TileConfig(row_block, column_block, dense, _even(walk, max(1, min(wanted, affordable))), warps)
+    workspace = _workspace_elements(view, dtype) / 2  # written and read again beside one pass over x, not three
+    choices = []
+    for tile in _tiles(view, dtype, PROGRAM_BYTES // dtype.itemsize, may_be_dense, batches):
+        down, along = _cover(view.rows, tile.row_block), _cover(view.columns, tile.column_block)
+        kept, walk, sums = (down, along, view.rows) if view.rows_are_channels else (along, down, view.columns)
+        choices.append(_split(tile, walk, view.batch * kept, int(workspace // sums)))
+    return _first_to_fill(choices)
 
 
-def _tile(
+def _tiles(
     view: Matrices, dtype: torch.dtype, elements: int, may_be_dense: bool, batches: Integers
-) -> tuple[int, int, bool, int]:
-    """Row block, column block, whether the tile is dense, and warps, for a tile of about this many elements."""
+) -> list[TileConfig]:
+    """Tiles of about this many elements, the one with the longest rows first; dense ones where that widens vectors."""
     within = vector_width(dtype, view.columns)
     across = vector_width(dtype, view.rows * view.columns, *batches)
     if may_be_dense and within < across:
         column_block = _power_of_two(view.columns)
         row_block = max(across // within, elements // column_block)
-        if row_block * column_block <= LARGEST_DENSE_TILE:
-            return row_block, column_block, True, max(WARPS, WARPS * row_block * column_block // elements)
+        size = row_block * column_block
+        if size <= LARGEST_DENSE_TILE:
+            return [TileConfig(row_block, column_block, True, 1, max(WARPS, WARPS * size // elements))]
     column_block = _column_block(view.columns)
-    row_block = max(1, min(elements // column_block, _power_of_two(view.rows)))
-    return row_block, column_block, False, WARPS
+    blocks = [block for block in (512, 256, 128) if block <= column_block] or [column_block]
+    rows = _power_of_two(view.rows)
+    return [TileConfig(max(1, min(elements // block, rows)), block, False, 1, WARPS) for block in blocks]
+
+
+def _split(tile: TileConfig, walk: int, programs: int, affordable: int) -> tuple[int, TileConfig]:
+    """A walk of so many tiles cut until the programs fill the GPU or the workspace is used up: the programs, the config."""
+    wanted = max(1, min(_cover(PROGRAMS, programs), walk, affordable))
+    splits = _cover(walk, _cover(walk, wanted))  # the fewest of that length, so that none is empty
+    return programs * splits, replace(tile, splits=splits)
+
+
+def _first_to_fill(choices: list[tuple[int, TileConfig]]) -> TileConfig:
+    """The first config with enough programs to fill the GPU, or the one with the most."""
+    return next((config for programs, config in choices if programs >= PROGRAMS), max(choices, key=itemgetter(0))[1])
 
 
 def _column_block(columns: int) -> int:
@@ -121,11 +136,6 @@ def _workspace_elements(view: Matrices, dtype: torch.dtype) -> float:
     size = view.rows * view.columns * dtype.itemsize
     share = WORKSPACE_SHARE if view.batch * size >= SMALL_BYTES else SMALL_WORKSPACE_SHARE
     return share * size / max(4, dtype.itemsize)
-
-
-def _even(walk: int, splits: int) -> int:
-    """The fewest splits whose longest is as short as with `splits`, so that no split is empty."""
-    return _cover(walk, _cover(walk, splits))
 
 
 def _cover(size: int, block: int) -> int:

@@ -1,0 +1,71 @@
+"""The kernels compiled ahead of time, without a GPU: full-width loads and stores, nothing spilled, the committed table."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+triton = pytest.importorskip("triton", reason="triton is not installed")
+
+TABLE = Path(__file__).parents[3] / "benchmarks" / "static" / "triton_kernels.md"
+FEATURE_MAPS = {"gate": 2, "gate_backward": 3, "global_avg_pool": 1}  # those a kernel loads and stores
+
+
+@pytest.fixture(scope="session")
+def records(tmp_path_factory):
+    """Every kernel for every architecture, from the command, in a process where Triton compiles instead of interpreting."""
+    environment = {**os.environ, "TRITON_CACHE_DIR": str(tmp_path_factory.mktemp("triton"))}
+    environment.pop("TRITON_INTERPRET", None)
+    command = [sys.executable, "-m", "bam_fused.backends.triton.ahead", "--json"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def _name(record) -> str:
+    return " ".join(str(record[key]) for key in ("kernel", "shape", "dtype", "layout", "capability"))
+
+
+@pytest.mark.parametrize("capability", [80, 90, 100, 120])
+def test_every_kernel_compiles(records, capability):
+    kernels = {record["kernel"] for record in records if record["capability"] == capability}
+    assert kernels == {*FEATURE_MAPS, "sum_partials"}
+
+
+def test_nothing_spills(records):
+    assert [_name(record) for record in records if record["stack"]] == []
+
+
+def test_feature_maps_are_loaded_16_bytes_at_a_time(records):
+    """Among the shapes are rows of 49, 196 and 323 elements."""
+    for record in records:
+        if record["kernel"] in FEATURE_MAPS:
+            assert set(record["loads"]) == {"16"}, _name(record)
+
+
+def test_feature_maps_are_stored_16_bytes_at_a_time(records):
+    for record in records:
+        if record["kernel"] == "gate":
+            assert record["stores"] == record["loads"], _name(record)
+        if record["kernel"] == "gate_backward":  # besides dx it stores sums, some of them narrow
+            assert record["stores"]["16"] >= record["loads"]["16"] // 2, _name(record)
+
+
+def test_registers_leave_room_for_four_programs(records):
+    """Four programs of 128 threads at 128 registers fill the register file of a multiprocessor."""
+    worst = max(records, key=lambda record: record["registers"])
+    assert worst["registers"] <= 128, _name(worst)
+
+
+def test_the_committed_table_is_what_the_command_prints(records):
+    from bam_fused.backends.triton.ahead import table
+
+    committed = TABLE.read_text()
+    if f"Triton {triton.__version__}" not in committed:
+        pytest.skip(f"the table was made by another Triton than {triton.__version__}")
+    assert committed.strip() == table(records).strip()

@@ -1,0 +1,183 @@
+"""The gate and its backward in Triton, through bam_fused.gate, against the float64 reference."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+from checking import check_gate, with_gradients
+from drawing import COMBINES, DTYPES, FORMATS, GRADIENTS, feature_map, gradient, logits
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import bam_fused
+from bam_fused import reference
+from bam_fused.backends.triton import heuristics
+
+pytestmark = [pytest.mark.triton_interpret, pytest.mark.usefixtures("triton_backend")]
+
+# (N, C, H, W): rows that begin at no multiple of a vector, whole and in part, longer than a tile, of length 1; odd C
+SHAPES = ((2, 16, 7, 7), (1, 24, 14, 14), (2, 5, 6, 10), (1, 3, 37, 41), (3, 17, 1, 1), (2, 1, 5, 3), (1, 640, 2, 2))
+
+drawn = settings(
+    max_examples=40,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],  # fixtures that only choose the backend
+)
+
+
+@pytest.mark.parametrize("combine", COMBINES)
+@pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: str(dtype)[6:])
+@pytest.mark.parametrize("format", ["contiguous", "channels_last"])
+def test_values_and_gradients(poisoned, device, dtype, format, combine):
+    for shape in SHAPES:
+        check_gate(device, feature_map(shape, dtype, format), *logits(shape, dtype), gradient(shape, dtype), combine)
+
+
+@pytest.mark.parametrize("x_format", FORMATS)
+@pytest.mark.parametrize("grad_format", GRADIENTS)
+def test_every_layout_of_x_and_gradient(poisoned, device, x_format, grad_format):
+    for shape, combine in (((2, 8, 3, 5), "product"), ((1, 3, 1, 5), "sum")):
+        x = feature_map(shape, torch.bfloat16, x_format)
+        check_gate(device, x, *logits(shape), gradient(shape, torch.bfloat16, grad_format), combine)
+
+
+@drawn
+@given(st.data())
+def test_drawn_cases(device, data):
+    shape = tuple(
+        data.draw(st.integers(1, top), label=name) for name, top in (("N", 3), ("C", 40), ("H", 24), ("W", 24))
+    )
+    dtype = data.draw(st.sampled_from(DTYPES))
+    logit_dtypes = [data.draw(st.sampled_from((dtype, torch.float32))) for _ in range(2)]
+    channel, spatial = (t.to(d) for t, d in zip(logits(shape, dtype, 3.0), logit_dtypes, strict=True))
+    x = feature_map(shape, dtype, data.draw(st.sampled_from(FORMATS)))
+    grad = gradient(shape, dtype, data.draw(st.sampled_from(GRADIENTS)))
+    check_gate(device, x, channel, spatial, grad, data.draw(st.sampled_from(COMBINES)))
+
+
+def _power(data: st.DataObject, low: int, high: int) -> int:
+    return 2 ** data.draw(st.integers(low, high))
+
+
+@drawn
+@given(st.data())
+def test_any_tiling_gives_the_same(device, data):
+    """Whatever a tuned table may hold: blocks that divide nothing, partial sums of rows and columns, empty splits."""
+    shape = tuple(data.draw(st.integers(1, top), label=name) for name, top in (("N", 2), ("C", 24), ("H", 9), ("W", 9)))
+    format = data.draw(st.sampled_from(("contiguous", "channels_last")))
+    x = feature_map(shape, torch.float32, format)
+    columns = shape[2] * shape[3] if format == "contiguous" and shape[2:] != (1, 1) else shape[1]
+    dense = data.draw(st.booleans()) and (shape[1] % 8 == 0 and format == "contiguous")
+    column_block = max(_power(data, 2, 7), 1 << (columns - 1).bit_length() if dense else 1)
+    row_block = _power(data, 3 if dense else 0, 5)
+    tile = heuristics.TileConfig(row_block, column_block, dense, data.draw(st.integers(1, 6)), 4)
+    pointwise = heuristics.PointwiseConfig(_power(data, 3, 9), 4)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(heuristics, "gate", lambda *_: pointwise)
+        patch.setattr(heuristics, "gate_backward", lambda *_: tile)
+        _forget_plans()
+        check_gate(
+            device, x, *logits(shape), gradient(shape, torch.float32, format), data.draw(st.sampled_from(COMBINES))
+        )
+    _forget_plans()
+
+
+def _forget_plans() -> None:
+    from bam_fused.backends.triton import gate, gate_backward
+
+    gate.plan.cache_clear()
+    gate_backward.plan.cache_clear()
+
+
+def test_logits_in_every_shape_and_stride(device):
+    n, c, h, w = shape = (2, 6, 5, 4)
+    x, grad = feature_map(shape), gradient(shape)
+    channel, spatial = logits(shape)
+    for u, v in itertools.product(
+        (channel, channel.reshape(n, c, 1, 1), torch.randn(n, 2 * c)[:, ::2], torch.randn(c).expand(n, c)),
+        (
+            spatial,
+            spatial.reshape(n, h, w),
+            torch.randn(n, w, h).transpose(1, 2),
+            torch.randn(n, h, w, 3)[..., 1],
+            torch.randn(1, h, w).expand(n, h, w),
+        ),
+    ):
+        check_gate(device, x, u, v, grad, "sum")
+
+
+@pytest.mark.parametrize("offset", range(9))
+def test_every_storage_offset(device, offset):
+    """A view that begins anywhere is read and its neighbours are left alone, though vectors may not be aligned."""
+    shape = (1, 8, 4, 6)
+    memory = torch.full((192 + 16,), float("nan"))
+    x = memory[offset : offset + 192].view(shape).copy_(torch.randn(shape))
+    check_gate(device, x, *logits(shape), gradient(shape), "sum")
+
+
+@pytest.mark.filterwarnings("ignore:.*:RuntimeWarning")  # numpy's, in the interpreter
+@pytest.mark.parametrize("combine", COMBINES)
+@pytest.mark.parametrize("format", ["contiguous", "channels_last"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=lambda dtype: str(dtype)[6:])
+def test_nan_and_infinity_go_where_eager_sends_them(device, dtype, format, combine):
+    values = torch.tensor([float("nan"), float("inf"), float("-inf"), 0.0, -0.0, 1.0, -1.0, 200.0, -200.0])
+    n = len(values)
+    channel, spatial = values.expand(n, n).to(dtype), values.reshape(1, 1, 1, n).expand(n, 1, 1, n).to(dtype)
+    x = feature_map((n, n, 1, n), dtype, format).copy_(values.reshape(n, 1, 1, 1).expand(n, n, 1, n))
+    for grad in (torch.ones_like(x), torch.full_like(x, float("inf"))):
+        ours = with_gradients(bam_fused.gate, *(t.to(device) for t in (x, channel, spatial, grad)), combine)
+        wide = [t.float() for t in (x, channel, spatial)]
+        eager = reference.gate(*wide, combine), *reference.gate_backward(grad.float(), *wide, combine)
+        for a, b in zip(ours, eager, strict=True):
+            torch.testing.assert_close(a.cpu(), b.to(dtype), equal_nan=True)
+
+
+def test_a_logit_past_the_edge_does_not_leak(device):
+    """Rows and columns of a tile that lie outside the matrix see NaN and infinity in the logits next to them."""
+    shape = (1, 5, 3, 3)
+    for format, combine in itertools.product(("contiguous", "channels_last"), COMBINES):
+        arguments = feature_map(shape, torch.float32, format), *logits(shape), gradient(shape)
+        for i in (1, 2):
+            memory = torch.full((64,), float("inf") if i == 1 else float("nan"))
+            inside = memory[8 : 8 + arguments[i].numel()].view(arguments[i].shape).copy_(arguments[i])
+            check_gate(device, *arguments[:i], inside, *arguments[i + 1 :], combine)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: str(dtype)[6:])
+def test_ties_share_the_gradient(device, dtype):
+    x = torch.ones(1, 2, 1, 2, dtype=dtype)
+    channel, spatial = torch.tensor([[1.0, 1.125]], dtype=dtype), torch.ones(1, 1, 1, 2, dtype=dtype)
+    check_gate(device, x, channel, spatial, x, "max")
+
+
+@pytest.mark.parametrize("format", ["contiguous", "channels_last"])
+@pytest.mark.parametrize("combine", COMBINES)
+def test_gradcheck(device, format, combine):
+    shape = (2, 8, 3, 3)
+    x = feature_map(shape, torch.float64, format)
+    inputs = [t.to(device).requires_grad_() for t in (x, *logits(shape, torch.float64))]
+    assert torch.autograd.gradcheck(lambda *t: bam_fused.gate(*t, combine), inputs, fast_mode=True)
+
+
+@pytest.mark.parametrize("format", ["contiguous", "channels_last"])
+def test_same_bits_in_every_run(device, format):
+    shape = (2, 32, 14, 14)
+    arguments = [t.to(device) for t in (feature_map(shape, format=format), *logits(shape), gradient(shape))]
+    first = with_gradients(bam_fused.gate, *arguments, "sum")
+    for _ in range(3):
+        for a, b in zip(first, with_gradients(bam_fused.gate, *arguments, "sum"), strict=True):
+            assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("shape", [(0, 4, 3, 3), (2, 0, 3, 3), (2, 4, 0, 3), (2, 4, 3, 0)])
+def test_nothing_to_do(device, shape):
+    check_gate(device, feature_map(shape), *logits(shape), gradient(shape), "sum")
+
+
+def test_compiles_without_graph_breaks(device):
+    compiled = torch.compile(bam_fused.gate, fullgraph=True, backend="aot_eager")
+    for shape, format in (((2, 8, 7, 7), "contiguous"), ((1, 3, 4, 5), "channels_last")):
+        x = feature_map(shape, torch.bfloat16, format)
+        check_gate(device, x, *logits(shape), gradient(shape, torch.bfloat16), "sum", function=compiled)

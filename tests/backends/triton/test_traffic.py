@@ -1,0 +1,107 @@
+"""How often each kernel moves the feature map, counted from its loads and stores as Triton's interpreter executes them.
+
+One unit is one pass over one tensor of x's size. The kernels run on one sample with the tiling of a batch of 32, which has
+the same traffic per sample.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from drawing import feature_map, gradient, logits
+
+from bam_fused.backends.triton import heuristics
+
+pytestmark = pytest.mark.triton_interpret
+
+BATCH = 32
+SHAPES = ((1, 256, 56, 56), (1, 512, 28, 28), (1, 1024, 14, 14), (1, 2048, 7, 7))
+LAYOUTS = ("contiguous", "channels_last")
+
+
+class Traffic:
+    """The bytes that loads and stores move, by address."""
+
+    def __init__(self) -> None:
+        self.moved: list[tuple[int, int]] = []  # lowest address, bytes
+
+    def count(self, pointers, mask) -> None:
+        addresses = pointers.data[mask.data]
+        if addresses.size:
+            size = pointers.get_element_ty().primitive_bitwidth // 8
+            self.moved.append((int(addresses.min()), addresses.size * size))
+
+    def units(self, x: torch.Tensor, *tensors: torch.Tensor) -> float:
+        """Bytes moved in these tensors, in units of x."""
+        ranges = [(t.data_ptr(), t.data_ptr() + t.numel() * t.itemsize) for t in tensors]
+        inside = sum(size for at, size in self.moved if any(low <= at < high for low, high in ranges))
+        return inside / (x.numel() * x.itemsize)
+
+    def all_units(self, x: torch.Tensor) -> float:
+        return sum(size for _, size in self.moved) / (x.numel() * x.itemsize)
+
+
+@pytest.fixture
+def traffic(device, monkeypatch):
+    if device.type != "cpu":
+        pytest.skip("the kernels are compiled for the CUDA device here, and counting needs the interpreter")
+    from triton.runtime.interpreter import interpreter_builder
+
+    counted = Traffic()
+    load, store = interpreter_builder.create_masked_load, interpreter_builder.create_masked_store
+
+    def counting_load(pointers, mask, *rest):
+        counted.count(pointers, mask)
+        return load(pointers, mask, *rest)
+
+    def counting_store(pointers, value, mask, *rest):
+        counted.count(pointers, mask)
+        return store(pointers, value, mask, *rest)
+
+    monkeypatch.setattr(interpreter_builder, "create_masked_load", counting_load)
+    monkeypatch.setattr(interpreter_builder, "create_masked_store", counting_store)
+    for operation in ("gate", "gate_backward", "global_avg_pool"):
+        rule = getattr(heuristics, operation)
+        monkeypatch.setattr(
+            heuristics, operation, lambda view, *rest, rule=rule: rule(replace(view, batch=BATCH), *rest)
+        )
+    _forget_plans()
+    yield counted
+    _forget_plans()
+
+
+def _forget_plans() -> None:
+    from bam_fused.backends.triton import gate, gate_backward, global_avg_pool
+
+    for operation in (gate, gate_backward, global_avg_pool):
+        operation.plan.cache_clear()
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_gate_makes_two_passes(traffic, shape, layout):
+    x = feature_map(shape, torch.bfloat16, layout)
+    out = torch.ops.bam_fused.gate.triton(x, *logits(shape, torch.bfloat16), "sum")
+    assert (traffic.units(x, x), traffic.units(x, out)) == (1.0, 1.0)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_gate_backward_makes_three_passes(traffic, shape, layout):
+    x, grad = feature_map(shape, torch.bfloat16, layout), gradient(shape, torch.bfloat16, layout)
+    channel, spatial = logits(shape, torch.bfloat16)
+    dx, dchannel, dspatial = torch.ops.bam_fused.gate_backward.triton(grad, x, channel, spatial, "sum")
+    assert [traffic.units(x, tensor) for tensor in (x, grad, dx)] == [1.0, 1.0, 1.0]
+    partials = traffic.all_units(x) - traffic.units(x, x, grad, dx, channel, spatial, dchannel, dspatial)
+    assert partials <= 0.05 * 3
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_global_avg_pool_makes_one_pass(traffic, shape, layout):
+    x = feature_map(shape, torch.bfloat16, layout)
+    out = torch.ops.bam_fused.global_avg_pool.triton(x)
+    assert traffic.units(x, x) == 1.0
+    assert traffic.all_units(x) - traffic.units(x, x, out) <= 0.05

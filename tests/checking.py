@@ -1,0 +1,55 @@
+"""The checks that every test of the gate's Triton kernels makes: values, gradients, strides, inputs left alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from accuracy import assert_no_worse_than_eager
+from torch import Tensor
+
+import bam_fused
+from bam_fused import reference
+
+NAMES = ("out", "dx", "dchannel", "dspatial")
+# The interpreter (numpy) adds up to 256 rows of a tile one after another, where a GPU adds them in a tree: roundings grow
+# with the square root of their number.
+SEQUENTIAL = 16
+
+
+def with_gradients(function: Callable[..., Any], *arguments: Any) -> tuple[Tensor, ...]:
+    """The output and the gradients in x, channel_logits and spatial_logits; arguments are these, grad and combine."""
+    *inputs, grad, combine = arguments
+    leaves = [t.detach().requires_grad_() for t in inputs]
+    out = function(*leaves, combine)
+    return out, *torch.autograd.grad(out, leaves, grad)
+
+
+def check_gate(device: torch.device, *arguments: Any, function: Callable[..., Any] = bam_fused.gate) -> None:
+    """`function` on the device against float64, no worse than eager; arguments as in `with_gradients`."""
+    *tensors, combine = arguments
+    given = [_to(t, device) for t in tensors]
+    kept = [t.clone() for t in given]
+    ours = with_gradients(function, *given, combine)
+    eager = with_gradients(reference.gate, *tensors, combine)
+    exact = with_gradients(reference.gate, *(t.double() for t in tensors), combine)
+    x, channel, spatial, grad = given
+    products = tensors[3].double() * tensors[0].double()  # a quarter of them is what the logits' gradients add up
+    addend = products.abs().max().item() / 4 if products.numel() else 0.0
+    addend *= SEQUENTIAL if device.type == "cpu" else 1
+    for name, a, b, c in zip(NAMES, ours, eager, exact, strict=True):
+        assert_no_worse_than_eager(name, a.cpu(), b, c, addend if name.startswith("d") else 0.0)
+    assert ours[0].stride() == torch.empty_like(x).stride()
+    assert [t.dtype for t in ours] == [x.dtype, x.dtype, channel.dtype, spatial.dtype]
+    for before, after in zip(kept, given, strict=True):
+        assert torch.equal(before, after), "an input was written to"
+
+
+def _to(tensor: Tensor, device: torch.device) -> Tensor:
+    """The tensor on a device with the strides it has; `Tensor.to` makes views dense."""
+    if tensor.device == device:
+        return tensor
+    reach = sum(stride * (size - 1) for size, stride in zip(tensor.shape, tensor.stride(), strict=True)) + 1
+    memory = tensor.as_strided((reach,), (1,)).to(device)
+    return memory.as_strided(tensor.shape, tensor.stride())
