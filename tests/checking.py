@@ -34,7 +34,7 @@ def check_gate(device: torch.device, *arguments: Any, function: Callable[..., An
     ours = with_gradients(function, *given, combine)
     eager = with_gradients(reference.gate, *tensors, combine)
     exact = with_gradients(reference.gate, *(t.double() for t in tensors), combine)
-    x, channel, spatial, grad = given
+    x, channel, spatial, _ = given
     products = tensors[3].double() * tensors[0].double()  # a quarter of them is what the logits' gradients add up
     addend = products.abs().max().item() / 4 if products.numel() else 0.0
     addend *= SEQUENTIAL if device.type == "cpu" else 1
