@@ -76,7 +76,7 @@ def _quick() -> Iterator[Case]:
         yield from _both_modes("gate", (8, 256, 56, 56), "float32", memory_format)
     yield from _both_modes("gate", (8, 512, 28, 28), "bfloat16")
     yield Case("global_avg_pool", (8, 256, 56, 56))
-    yield from _both_modes("bam", (8, 256, 56, 56))
+    yield from _both_modes("bam", (8, 512, 28, 28))
     yield from _both_modes("gate", OVERHEAD)
 
 

@@ -15,6 +15,8 @@ from bam_fused.bench.extras import need
 from bam_fused.bench.results import Results, row
 
 COLORS = {
+    "original": "#c3c3c3",
+    "replaced": "#08519c",
     "eager": "#c3c3c3",
     "eager (mean)": "#8f8f8f",
     "compile": "#f0a202",
@@ -23,6 +25,7 @@ COLORS = {
 }
 HATCHES = {"eager (mean)": "///", "compile": "...", "onnxruntime": "\\\\\\"}
 MARKERS = {"eager": "o", "eager (mean)": "v", "compile": "s", "onnxruntime": "^", "fused": "D"}
+OURS = ("fused", "replaced")
 INK = "#1b1b1b"
 CONTEXT: dict[str, Any] = {
     "font.size": 9,
@@ -42,7 +45,10 @@ Draw = Callable[[Any], None]
 
 
 def figure(width: float, height: float, rows: int, columns: int, title: str, draw: Callable[[Any], None]) -> Any:
-    """A figure of panels in the house style, without touching matplotlib's global state; `draw` gets the axes."""
+    """A figure of panels in the house style with one legend, without touching matplotlib's global state.
+
+    `draw` gets the axes, an array of rows and columns.
+    """
     matplotlib = need("matplotlib", "bench")
     figures = need("matplotlib.figure", "bench")
     with matplotlib.rc_context(CONTEXT):
@@ -50,6 +56,7 @@ def figure(width: float, height: float, rows: int, columns: int, title: str, dra
         axes = result.subplots(rows, columns, squeeze=False)
         result.suptitle(title, fontsize=11, fontweight="bold")
         draw(axes)
+        _legend(result)
     return result
 
 
@@ -65,23 +72,16 @@ def horizontal_bars(
     """Groups of bars, the first label and the first series on top, each bar with its number at its end."""
     height = 0.82 / len(series)
     largest = max((value for values in series.values() for value in values if value is not None), default=1.0)
-    for i, (name, values) in enumerate(series.items()):
-        for j, value in enumerate(values):
-            if value is None:
-                continue
-            y = j + (i - (len(series) - 1) / 2) * height
-            axis.barh(
-                y,
-                value,
-                height * 0.92,
-                color=COLORS.get(name, "#dddddd"),
-                hatch=HATCHES.get(name),
-                edgecolor=INK,
-                linewidth=0.4,
-                label=name if j == 0 else None,
-            )
-            weight = "bold" if name == "fused" else "normal"
-            axis.text(value + 0.01 * largest, y, text(value), va="center", fontsize=7, fontweight=weight)
+    page = {"facecolor": "white", "edgecolor": "none", "pad": 0.6}  # behind a number, where a line crosses it
+    for j in range(len(labels)):
+        present = {name: value for name, values in series.items() if (value := values[j]) is not None}
+        for i, (name, value) in enumerate(present.items()):
+            y = j + (i - (len(present) - 1) / 2) * height
+            style = {"color": COLORS[name], "hatch": HATCHES.get(name), "edgecolor": INK, "linewidth": 0.4}
+            axis.barh(y, value, height * 0.92, label=name, **style)
+            weight = "bold" if name in OURS else "normal"
+            at = value + 0.012 * largest
+            axis.text(at, y, text(value), va="center", fontsize=7, fontweight=weight, bbox=page, zorder=5)
     axis.set_yticks(range(len(labels)), labels)
     axis.set_ylim(len(labels) - 0.5, -0.5)
     axis.set_xlim(0, largest * 1.12)
@@ -92,10 +92,13 @@ def _shown(cases: Sequence[dict[str, Any]]) -> list[str]:
     return [name for name in COLORS if name in present]
 
 
-def _legend(axis: Any) -> None:
-    handles, labels = axis.get_legend_handles_labels()
-    unique = dict(zip(labels, handles, strict=True))
-    axis.figure.legend(unique.values(), unique.keys(), loc="outside lower center", ncols=len(unique), frameon=False)
+def _legend(result: Any) -> None:
+    """One legend below the whole figure, with every name of its panels once."""
+    unique: dict[str, Any] = {}
+    for panel in result.axes:
+        handles, labels = panel.get_legend_handles_labels()
+        unique |= dict(zip(labels, handles, strict=True))
+    result.legend(unique.values(), unique.keys(), loc="outside lower center", ncols=len(unique), frameon=False)
 
 
 def _labels(cases: Sequence[dict[str, Any]]) -> list[str]:
@@ -132,14 +135,13 @@ def roofline(results: Results) -> Any | None:
                     found = row(case, ceiling)
                     if found:
                         rate = found["bytes_per_second"] / 1e9
-                        label = f"{ceiling} (ceiling)" if j == 0 else None
+                        label = f"{ceiling} (ceiling)"
                         axis.plot(
                             [rate, rate], [j - 0.45, j + 0.45], style, color="#b00020", linewidth=1.6, label=label
                         )
                         axis.set_xlim(0, max(axis.get_xlim()[1], rate * 1.05))
             axis.set_title(f"{operation}, {mode}", fontsize=10)
             axis.set_xlabel("useful GB/s: bytes that must move / time (longer is better)")
-        _legend(axes[0][0])
 
     size = (6.2 * len(panels), 1.6 + 0.72 * tallest)
     return figure(*size, 1, len(panels), f"How near to a copy: {results['machine']['device']}", draw)
@@ -179,7 +181,6 @@ def latency_against_batch(results: Results) -> Any | None:
             axis.minorticks_off()
             axis.grid(color="#dddddd", linewidth=0.6)
             axis.set_title(f"{operation}, {mode}\n{c}x{h}x{w}, float32, {memory_format}", fontsize=9)
-        _legend(axes[0][0])
 
     return figure(
         3.6 * columns, 0.9 + 3.2 * rows, rows, columns, f"Latency against batch: {results['machine']['device']}", draw
@@ -209,7 +210,6 @@ def memory(results: Results) -> Any | None:
             horizontal_bars(axis, labels, series, lambda value: f"{value:.2g}")
             axis.set_title(title, fontsize=10)
             axis.set_xlabel("in sizes of the input x (shorter is better)")
-        _legend(axes[0][0])
 
     return figure(11, 1.4 + 0.95 * len(cases), 1, 2, "Memory of a training step", draw)
 

@@ -94,3 +94,11 @@ def test_report_without_results(
 def test_a_missing_extra_is_named() -> None:
     with pytest.raises(MissingExtra, match=r'no_such_package is not installed: pip install "bam_fused\[demo\]"'):
         need("no_such_package.deep", "demo")
+
+
+def test_ledger_prints_passes_and_floor(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["ledger", "--operation", "gate", "--no-compile", "--markdown"]) == 0
+    head, _, forward, backward = capsys.readouterr().out.splitlines()
+    assert head.endswith("| fused | floor |")
+    assert forward.startswith("| gate forward | 8.01 (4)") and forward.endswith("| 2 |")
+    assert backward.startswith("| gate backward | 11.01 (5)") and backward.endswith("| 3 |")
