@@ -26,8 +26,8 @@ class Plan:
     """The children to call in turn on the pooled vector."""
     spatial: tuple[Path, ...]
     """The children to call in turn on the feature map."""
-    bypassed: tuple[Path, ...]
-    """The children that are not called as modules: containers, pools, the sigmoid."""
+    bypassed: tuple[tuple[Path, int], ...]
+    """The children that are not called as modules (containers, pools, the sigmoid), and how many children each has."""
     convolves: bool
     """Whether the channel branch is made of 1x1 convolutions."""
     crops: bool = False
@@ -57,7 +57,11 @@ def make_plan(module: nn.Module, fit: Fit) -> Plan:
         channels=reduction.weight.shape[1],
         channel=channel,
         spatial=spatial,
-        bypassed=tuple(_path(name) for name in children if name and not _inside(name, called)),
+        bypassed=tuple(
+            (_path(name), len(module._modules))
+            for name, module in children.items()
+            if name and not _inside(name, called)
+        ),
         convolves=isinstance(first, nn.Conv2d),
     )
 
@@ -86,9 +90,9 @@ def _inside(name: str, called: set[str]) -> bool:
 
 
 def child(module: nn.Module, path: Path) -> nn.Module:
-    """The child at a path."""
+    """The child at a path; not by `getattr`, which at some twenty children a call would cost more than the gate."""
     for name in path:
-        module = getattr(module, name)
+        module = module._modules[name]  # type: ignore[assignment]
     return module
 
 
@@ -108,17 +112,22 @@ def run(module: nn.Module, plan: Plan, x: Tensor) -> Tensor:
 def can_run(module: nn.Module, plan: Plan, x: object) -> bool:
     """Whether the plan stands for the original forward on this input: else the original must run.
 
-    It does not for what is no feature map, for a map that the authors' pool refuses, nor while someone's hook waits on a
-    child that the plan does not call.
+    It does not for what is no feature map, for a map that the authors' pool refuses, nor while something waits on a child
+    that the plan does not call: a hook, a forward set on the instance, or a layer added to a container.
     """
     if not isinstance(x, Tensor) or x.dim() != 4:
         return False
     if plan.crops and not x.shape[2] <= x.shape[3] < 2 * x.shape[2]:
         return False
-    return not any(_has_hooks(child(module, path)) for path in plan.bypassed)
+    return not any(_wants_a_call(child(module, path), count) for path, count in plan.bypassed)
 
 
-def _has_hooks(module: nn.Module) -> bool:
+def _wants_a_call(module: nn.Module, count: int) -> bool:
     return bool(
-        module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
+        module._forward_hooks
+        or module._forward_pre_hooks
+        or module._backward_hooks
+        or module._backward_pre_hooks
+        or "forward" in module.__dict__
+        or len(module._modules) != count
     )

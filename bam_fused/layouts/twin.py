@@ -59,4 +59,4 @@ def draw_weights(module: nn.Module, generator: torch.Generator) -> None:
             noise = noise / value[0].numel() ** 0.5
         elif name.endswith(("weight", "running_var")):
             noise = 0.7 + noise.abs()
-        value.copy_(noise)
+        value.copy_(noise.to(value.dtype))

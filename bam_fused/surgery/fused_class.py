@@ -16,7 +16,11 @@ _PLAN = "_bam_fused_plan"
 
 
 class Fused:
-    """Mixed into the class of a replaced BAM."""
+    """Mixed into the class of a replaced BAM.
+
+    What makes a module fused is the plan it carries: where someone else has subclassed its class since (as fully sharded
+    data parallelism does), taking the plan away is what brings its own forward back.
+    """
 
 
 def _rebuild(original: type[nn.Module]) -> nn.Module:
@@ -36,10 +40,11 @@ def _fused_class(original: type[nn.Module]) -> type[nn.Module]:
 
 def _make_class(original: type[nn.Module]) -> type[nn.Module]:
     def forward(self: nn.Module, *args: Any, **kwargs: Any) -> Tensor:
-        plan: Plan = self.__dict__[_PLAN]
-        x = args[0] if args else next(iter(kwargs.values()), None)
-        if len(args) + len(kwargs) == 1 and isinstance(x, Tensor) and can_run(self, plan, x):
-            return run(self, plan, x)
+        plan: Plan | None = self.__dict__.get(_PLAN)
+        if plan is not None and len(args) + len(kwargs) == 1:
+            x = args[0] if args else next(iter(kwargs.values()))
+            if can_run(self, plan, x):
+                return run(self, plan, x)
         return original.forward(self, *args, **kwargs)
 
     def __reduce_ex__(self: nn.Module, protocol: Any) -> Any:
@@ -49,8 +54,9 @@ def _make_class(original: type[nn.Module]) -> type[nn.Module]:
         return reduced  # the original has its own way
 
     def extra_repr(self: nn.Module) -> str:
-        plan: Plan = self.__dict__[_PLAN]
-        return ", ".join(filter(None, (original.extra_repr(self), f"layout={plan.layout!r}, combine={plan.combine!r}")))
+        plan: Plan | None = self.__dict__.get(_PLAN)
+        ours = "" if plan is None else f"layout={plan.layout!r}, combine={plan.combine!r}"
+        return ", ".join(filter(None, (original.extra_repr(self), ours)))
 
     return type(
         f"Fused{original.__name__}",
@@ -67,7 +73,7 @@ def _make_class(original: type[nn.Module]) -> type[nn.Module]:
 
 def is_fused(module: nn.Module) -> bool:
     """Whether a module has been given the fused forward."""
-    return isinstance(module, Fused)
+    return isinstance(module, Fused) and _PLAN in module.__dict__
 
 
 def plan_of(module: nn.Module) -> Plan:
@@ -77,7 +83,8 @@ def plan_of(module: nn.Module) -> Plan:
 
 def original_class(module: nn.Module) -> type[nn.Module]:
     """The class that a module had before it was fused."""
-    return type(module).__mro__[2] if is_fused(module) else type(module)
+    kind = type(module)
+    return kind.__mro__[2] if kind in _classes.values() else kind
 
 
 def fuse(module: nn.Module, plan: Plan) -> None:
@@ -86,11 +93,12 @@ def fuse(module: nn.Module, plan: Plan) -> None:
     Raises:
         TypeError: its class can not be subclassed, or its instances can not change class.
     """
-    module.__class__ = _fused_class(type(module))
+    if not isinstance(module, Fused):
+        module.__class__ = _fused_class(type(module))
     module.__dict__[_PLAN] = plan
 
 
 def unfuse(module: nn.Module) -> None:
-    """Give a fused module its own class back."""
+    """Give a fused module its own forward back, and its own class where that is ours to change."""
     module.__class__ = original_class(module)
     del module.__dict__[_PLAN]

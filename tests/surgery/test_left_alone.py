@@ -92,7 +92,15 @@ def test_forward_set_on_the_instance():
     bam = OfficialBAM(32)
     bam.forward = lambda x: x
     (entry,) = replace_bam(bam)
-    assert not entry.replaced and "overridden on the instance" in entry.reason
+    assert not entry.replaced and "its forward is set on the instance" in entry.reason
+
+
+def test_forward_set_on_a_child():
+    bam = OfficialBAM(32)
+    bam.spatial_att.gate_s.gate_s_bn_di_0.forward = lambda _: pytest.fail("it was run")
+    (entry,) = replace_bam(bam)
+    assert not entry.replaced
+    assert "the forward of spatial_att.gate_s.gate_s_bn_di_0 is set on the instance" in entry.reason
 
 
 def test_unknown_names_of_asdf2kr():

@@ -189,6 +189,55 @@ def test_hook_on_a_container_brings_the_own_forward_back(kind):
     assert not seen
 
 
+def test_layer_added_to_a_container_later_is_run():
+    model = network().eval()
+    replace_bam(model)
+    model[1].channel_att.gate_c.add_module("twice", Scale(2.0))
+    fused = model(image())
+    restore_bam(model)
+    torch.testing.assert_close(fused, model(image()), rtol=0, atol=0)
+
+
+def test_forward_set_on_a_container_later_is_run():
+    model = network().eval()
+    replace_bam(model)
+    model[1].spatial_att.forward = lambda x: torch.zeros_like(x)
+    half = model[1](torch.ones(3, 32, 9, 9, dtype=torch.float64))
+    torch.testing.assert_close(half, torch.full_like(half, 1.5))
+
+
+def test_layer_put_in_place_of_another_later_is_run():
+    model = network().eval()
+    replace_bam(model)
+    model[1].channel_att.gate_c.gate_c_fc_final = nn.Linear(2, 32, dtype=torch.float64)
+    fused = model(image())
+    restore_bam(model)
+    torch.testing.assert_close(fused, model(image()), rtol=1e-12, atol=1e-12)
+
+
+def test_class_subclassed_by_someone_else_since():
+    """As torch's fully_shard does, which makes the module's class a subclass of it."""
+    bam = OfficialBAM(32).double().eval()
+    x = feature_map(3, 32, 9, 9)
+    want = bam(x)
+    replace_bam(bam)
+    bam.__class__ = type("Sharded", (type(bam),), {})
+    torch.testing.assert_close(bam(x), want, rtol=1e-12, atol=1e-12)
+    assert replace_bam(bam)[0].reason == "already"
+    assert restore_bam(bam) == 1 and torch.equal(bam(x), want)
+    assert replace_bam(bam).replaced and type(bam).__name__ == "Sharded"
+    torch.testing.assert_close(bam(x), want, rtol=1e-12, atol=1e-12)
+
+
+class Scale(nn.Module):
+    def __init__(self, factor):
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, x):
+        return x * self.factor
+
+
 def test_keyword_call():
     bam = OfficialBAM(32).eval()
     x = feature_map(3, 32, 9, 9, dtype=torch.float32)
