@@ -23,7 +23,7 @@ __all__ = [
     "use_backend",
 ]
 
-_ON_FIRST_USE = ("models",)
+_ON_FIRST_USE = ("models", "visualize")
 
 
 def __getattr__(name: str) -> ModuleType:

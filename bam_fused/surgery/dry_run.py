@@ -158,7 +158,7 @@ def _tensors(value: Any) -> list[Tensor]:
 
 
 @contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
+def evaluating(model: nn.Module) -> Iterator[None]:
     modes = [(module, module.training) for module in model.modules()]
     for module, _ in modes:
         module.training = False
@@ -176,7 +176,7 @@ def _run(model: nn.Module, example: tuple[Any, ...], tensors: dict[str, Tensor])
     recorder = _Recorder(model, trace)
     hooks = [register_module_forward_pre_hook(recorder.before), register_module_forward_hook(recorder.after)]
     try:
-        with _evaluating(model), recorder:
+        with evaluating(model), recorder:
             if tensors:
                 torch.func.functional_call(model, tensors, example)
             else:
