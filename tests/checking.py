@@ -1,8 +1,12 @@
-"""The checks that every test of the gate's Triton kernels makes: values, gradients, strides, inputs left alone."""
+"""What tests of the Triton backend share: the check of the gate's kernels, and processes in which Triton compiles."""
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -53,3 +57,12 @@ def _to(tensor: Tensor, device: torch.device) -> Tensor:
     reach = sum(stride * (size - 1) for size, stride in zip(tensor.shape, tensor.stride(), strict=True)) + 1
     memory = tensor.as_strided((reach,), (1,)).to(device)
     return memory.as_strided(tensor.shape, tensor.stride())
+
+
+def compiling_process(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run Python with these arguments, where Triton compiles its kernels instead of interpreting them."""
+    root = str(Path(bam_fused.__file__).parents[1])
+    settings = {**os.environ, **environment, "PYTHONPATH": os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])}
+    settings.pop("TRITON_INTERPRET", None)
+    command = [sys.executable, *arguments]
+    return subprocess.run(command, env=settings, capture_output=True, text=True, check=False)

@@ -68,7 +68,8 @@ def device_name(device: torch.device) -> str:
 
 @functools.cache
 def _entries(device: torch.device) -> dict[str, Entry]:
-    return read(path()).get(device_name(device), {})
+    table = read(path())
+    return table.get(device_name(device), {}) if table else {}
 
 
 def lookup(operation: str, view: Matrices, dtype: torch.dtype, device: torch.device) -> Entry | None:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from checking import compiling_process
 
 triton = pytest.importorskip("triton", reason="triton is not installed")
 
@@ -19,10 +17,8 @@ FEATURE_MAPS = {"gate": 2, "gate_backward": 3, "global_avg_pool": 1}  # those a 
 @pytest.fixture(scope="session")
 def records(tmp_path_factory):
     """Every kernel for every architecture, from the command, in a process where Triton compiles instead of interpreting."""
-    environment = {**os.environ, "TRITON_CACHE_DIR": str(tmp_path_factory.mktemp("triton"))}
-    environment.pop("TRITON_INTERPRET", None)
-    command = [sys.executable, "-m", "bam_fused.backends.triton.ahead", "--json"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    cache = str(tmp_path_factory.mktemp("triton"))
+    done = compiling_process("-m", "bam_fused.backends.triton.ahead", "--json", TRITON_CACHE_DIR=cache)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
