@@ -14,13 +14,14 @@ import importlib.util
 import json
 import os
 import platform
+import re
 import shlex
 import shutil
 import subprocess
 import sys
 import sysconfig
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from setuptools import Extension, setup
@@ -37,10 +38,10 @@ class CannotBuild(Exception):
 
 @dataclass
 class Step:
-    """One source file, or the link of all objects: a command with $in and $out."""
+    """One source file, and the command that compiles it; `name` tells apart what is compiled more than once."""
 
     command: str
-    source: Path | None = None
+    source: Path
     name: str = ""
 
 
@@ -50,7 +51,6 @@ class Library:
 
     compile: list[Step]
     link: str
-    define: dict[str, str] = field(default_factory=dict)
 
 
 def build_mode() -> str:
@@ -89,9 +89,14 @@ def torch_version(folder: Path) -> str:
     return line.split("'")[1]
 
 
+def quoted(path: Path | str) -> str:
+    """A path for the shell that ninja starts."""
+    return shlex.quote(str(path)).replace("$", "$$")
+
+
 def stable_abi_flags(folder: Path) -> str:
     target = f"0x{TORCH_TARGET[0]:02x}{TORCH_TARGET[1]:02x}000000000000"
-    return f"-DTORCH_TARGET_VERSION={target} -isystem {folder / 'include'}"
+    return f"-DTORCH_TARGET_VERSION={target} -isystem {quoted(folder / 'include')}"
 
 
 def introspection_flags(cxx: str, folder: Path, flags: str, **more: str) -> str:
@@ -107,7 +112,7 @@ def introspection_flags(cxx: str, folder: Path, flags: str, **more: str) -> str:
         **more,
     }
     defines = " ".join(shlex.quote(f'-D{name}="{text}"') for name, text in said.items())
-    return f"-isystem {pybind11.get_include()} -isystem {sysconfig.get_path('include')} {defines}"
+    return f"-isystem {quoted(pybind11.get_include())} -isystem {quoted(sysconfig.get_path('include'))} {defines}"
 
 
 def cpu_library() -> Library:
@@ -133,7 +138,7 @@ def cpu_library() -> Library:
     ]
     steps.append(Step(cxx_flags, sources / "choose_instruction_set.cpp"))
     steps.append(Step(f"{cxx_flags} {introspection_flags(cxx, torch, flags)}", sources / "introspection.cpp"))
-    link = f"{cxx} -shared -static-libgcc -Wl,-s -L{torch / 'lib'} -ltorch_cpu"
+    link = f"{cxx} -shared -static-libgcc -Wl,-s -L{quoted(torch / 'lib')} -ltorch_cpu"
     return Library(steps, link)
 
 
@@ -201,9 +206,9 @@ def cuda_library() -> Library:
     archs = architectures(cuda)
     sources = ROOT / "csrc/cuda"
     flags = "-std=c++17 -O3 -fPIC -fvisibility=hidden -Wall -DUSE_CUDA"
-    cxx_flags = f"{cxx} {flags} -isystem {cuda / 'include'}"
+    cxx_flags = f"{cxx} {flags} -isystem {quoted(cuda / 'include')}"
     nvcc_flags = f"-std=c++17 -O3 -Xcompiler=-fPIC,-fvisibility=hidden {gencode(archs)}"
-    nvcc = f"{cuda / 'bin/nvcc'} -ccbin {shlex.split(cxx)[0]} {nvcc_flags}"
+    nvcc = f"{quoted(cuda / 'bin/nvcc')} -ccbin {shlex.split(cxx)[0]} {nvcc_flags}"
     steps = [Step(nvcc, sources / f"{name}_kernel.cu") for name in ("gate_backward", "gate", "global_avg_pool")]
     steps += [
         Step(f"{cxx_flags} {stable_abi_flags(torch)}", sources / f"{name}.cpp")
@@ -218,8 +223,8 @@ def cuda_library() -> Library:
     if runtime is None:
         raise CannotBuild(f"the CUDA toolkit in {cuda} has no libcudart_static.a")
     link = (
-        f"{cxx} -shared -static-libgcc -Wl,-s -L{torch / 'lib'} -ltorch_cpu -ltorch_cuda "
-        f"-L{runtime} -lcudart_static -ldl -lrt -lpthread"
+        f"{cxx} -shared -static-libgcc -Wl,-s -L{quoted(torch / 'lib')} -ltorch_cpu -ltorch_cuda "
+        f"-L{quoted(runtime)} -lcudart_static -ldl -lrt -lpthread"
     )
     return Library(steps, link)
 
@@ -227,19 +232,22 @@ def cuda_library() -> Library:
 LIBRARIES: dict[str, Callable[[], Library]] = {"cpu": cpu_library, "cuda": cuda_library}
 
 
+def in_ninja(path: Path) -> str:
+    return re.sub(r"[$ :]", r"$\g<0>", str(path))
+
+
 def ninja_file(library: Library, output: Path) -> str:
     """The build of one library in ninja's language."""
     lines, objects = [], []
     for number, step in enumerate(library.compile):
-        assert step.source is not None
         built = f"{step.source.stem}{'.' + step.name if step.name else ''}.o"
         command = f"{step.command} -MMD -MF $out.d -c $in -o $out"
         lines += [f"rule compile{number}", f"  command = {command}", "  depfile = $out.d", "  deps = gcc"]
-        lines.append(f"build {built}: compile{number} {step.source}")
+        lines.append(f"build {built}: compile{number} {in_ninja(step.source)}")
         objects.append(built)
-    head, _, tail = library.link.partition(" -shared ")
-    lines += ["rule link", f"  command = {head} -shared $in -o $out {tail}"]
-    lines += [f"build {output}: link {' '.join(objects)}", ""]
+    compiler_and_flags, _, libraries = library.link.partition(" -shared ")
+    lines += ["rule link", f"  command = {compiler_and_flags} -shared $in -o $out {libraries}"]
+    lines += [f"build {in_ninja(output)}: link {' '.join(objects)}", ""]
     return "\n".join(lines)
 
 
@@ -263,13 +271,16 @@ class BuildLibraries(build_ext):
         (package / "bam_fused/build_record.json").write_text(json.dumps(record, indent=1) + "\n")
 
     def build_library(self, name: str, output: Path) -> None:
-        library = LIBRARIES[name]()
+        try:
+            import ninja
+
+            library = LIBRARIES[name]()
+        except ModuleNotFoundError as missing:
+            raise CannotBuild(f"{missing.name} is not installed (pip install {missing.name})") from None
         folder = Path(self.build_temp).resolve() / name
         folder.mkdir(parents=True, exist_ok=True)
         output.parent.mkdir(parents=True, exist_ok=True)
         (folder / "build.ninja").write_text(ninja_file(library, output))
-        import ninja
-
         jobs = os.environ.get("MAX_JOBS")
         command = [str(Path(ninja.BIN_DIR) / "ninja"), *(["-j", jobs] if jobs else [])]
         done = subprocess.run(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
