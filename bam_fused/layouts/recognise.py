@@ -35,17 +35,17 @@ def closest(keys: Collection[str], live: bool = False) -> tuple[Fit, list[str], 
     return best
 
 
-def why_not(keys: Collection[str], live: bool = False) -> str:
-    """Why keys fit no layout: the half-matching ones by name."""
+def why_not(keys: Collection[str], live: bool = False, most: int = 30) -> str:
+    """Why keys fit no layout; of those that half match, at most so many are named."""
     near = closest(keys, live)
     if near is None:
-        return f"its entries ({_few(sorted(keys))}) fit no known layout ({', '.join(LAYOUTS)})"
+        return f"its entries ({_few(sorted(keys), 6)}) fit no known layout ({', '.join(LAYOUTS)})"
     candidate, missing, unexpected = near
-    parts = [f"lacks {_few(missing)}"] * bool(missing) + [f"also has {_few(unexpected)}"] * bool(unexpected)
+    parts = [f"lacks {_few(missing, most)}"] * bool(missing) + [f"also has {_few(unexpected, most)}"] * bool(unexpected)
     return f"its entries are nearly those of layout {candidate.layout.name!r}, but it {' and '.join(parts)}"
 
 
-def _few(keys: list[str], most: int = 6) -> str:
+def _few(keys: list[str], most: int) -> str:
     return ", ".join(keys[:most]) + (f" and {len(keys) - most} more" if len(keys) > most else "") or "none"
 
 
@@ -62,7 +62,7 @@ def bam_entries(state: Mapping[str, Any], prefix: str = "") -> tuple[Fit, dict[s
     for wrapper in _WRAPPERS:
         prefix = prefix.removeprefix(wrapper)
     prefix = prefix and prefix.rstrip(".") + "."
-    below = {key.removeprefix(prefix): value for key, value in entries.items() if key.startswith(prefix)}
+    below = _below(entries, prefix)
     if not below:
         raise ValueError(f"prefix must be the path of a BAM in state, got {prefix!r}; BAMs are at {_where(entries)}")
     whole = recognise(below)
@@ -71,26 +71,33 @@ def bam_entries(state: Mapping[str, Any], prefix: str = "") -> tuple[Fit, dict[s
     found = find_bams(below)
     if len(found) == 1:
         ((path, inner),) = found.items()
-        return inner, {key.removeprefix(path): value for key, value in below.items() if key.startswith(path)}
+        return inner, _below(below, path)
     if found:
         raise ValueError(f"state holds {len(found)} BAMs; choose one with prefix: {_where(below)}")
-    raise ValueError(f"state can not be read as a BAM: {why_not(below)}")
+    near = next(iter(_candidates(below)), "")  # the rest of a network would drown what is missing
+    at = f"at {near!r} " if near else ""
+    raise ValueError(f"state can not be read as a BAM: {at}{why_not(_below(below, near))}")
 
 
 def find_bams(entries: Mapping[str, Any]) -> dict[str, Fit]:
     """The prefix of every BAM in a state_dict, with its layout."""
-    prefixes: dict[str, None] = {}
-    for layout in LAYOUTS.values():
-        first = layout.channel[0].at(0, 0).layer + ".weight"
-        for key in entries:
-            if key == first or key.endswith("." + first):
-                prefixes[key.removesuffix(first)] = None
-    found = {}
-    for prefix in prefixes:
-        candidate = recognise([key.removeprefix(prefix) for key in entries if key.startswith(prefix)])
-        if candidate is not None:
-            found[prefix] = candidate
-    return found
+    fits = {prefix: recognise(_below(entries, prefix)) for prefix in _candidates(entries)}
+    return {prefix: fit for prefix, fit in fits.items() if fit is not None}
+
+
+def _candidates(entries: Mapping[str, Any]) -> dict[str, None]:
+    """The prefixes at which the first layer of a layout stands, in the state_dict's order."""
+    firsts = {layout.channel[0].at(0, 0).layer + ".weight" for layout in LAYOUTS.values()}
+    return {
+        key.removesuffix(first): None
+        for key in entries
+        for first in firsts
+        if key == first or key.endswith("." + first)
+    }
+
+
+def _below(entries: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    return {key.removeprefix(prefix): value for key, value in entries.items() if key.startswith(prefix)}
 
 
 def _where(entries: Mapping[str, Any]) -> str:

@@ -54,7 +54,7 @@ def draw_weights(module: nn.Module, generator: torch.Generator) -> None:
     for name, value in (*module.named_parameters(), *module.named_buffers()):
         if not value.is_floating_point():
             continue
-        noise = torch.randn(value.shape, generator=generator, dtype=torch.float64)
+        noise = torch.randn(value.shape, generator=generator, dtype=torch.float64, device="cpu")
         if value.dim() > 1:
             noise = noise / value[0].numel() ** 0.5
         elif name.endswith(("weight", "running_var")):

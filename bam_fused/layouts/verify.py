@@ -47,7 +47,7 @@ def verify(module: nn.Module, plan: Plan, legacy_pool: bool = False) -> Verified
     """
     dtype, device = _dtype_and_device(module)
     wide = dtype if dtype is torch.float64 else torch.float32
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator("cpu").manual_seed(0)
     with _undisturbed(device):
         drawn = twin(module, wide)
         draw_weights(drawn, generator)
@@ -104,8 +104,8 @@ def _size(module: nn.Module, plan: Plan) -> int:
 
 def _draw(c: int, h: int, w: int, generator: torch.Generator, dtype: torch.dtype, device: torch.device) -> Tensor:
     """A feature map whose channel means differ from sample to sample."""
-    noise = torch.randn(_BATCH, c, h, w, generator=generator, dtype=torch.float64)
-    means = torch.randn(_BATCH, c, 1, 1, generator=generator, dtype=torch.float64)
+    noise = torch.randn(_BATCH, c, h, w, generator=generator, dtype=torch.float64, device="cpu")
+    means = torch.randn(_BATCH, c, 1, 1, generator=generator, dtype=torch.float64, device="cpu")
     return (noise + means).to(dtype).to(device)
 
 

@@ -139,4 +139,4 @@ def _stranger(name: str, module: nn.Module) -> Entry | None:
     near = closest(keys, live=True) if _looks_like_layout(module) else None
     if not keys or (near is None and not _CALLED_BAM.search(type(module).__name__)):
         return None
-    return Entry(name, type(module).__name__, near and near[0].layout.name, reason=why_not(keys, live=True))
+    return Entry(name, type(module).__name__, near and near[0].layout.name, reason=why_not(keys, live=True, most=4))

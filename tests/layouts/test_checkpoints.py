@@ -176,6 +176,13 @@ BAD = {
         _changed(spatial_att__gate_s__gate_s_conv_reduce0__weight=torch.ones(2, 32)),
         r"gate_s_conv_reduce0.weight must have shape \(hidden, channels, 1, 1\), got \(2, 32\)",
     ),
+    "missing inside a network": (
+        {"conv1.weight": torch.ones(1)}
+        | {f"bam1.{k}": v for k, v in _changed(spatial_att__gate_s__gate_s_conv_final__bias=torch.ones(1)).items()}
+        | {"bam1.spatial_att.gate_s.gate_s_conv_di_2.bias": torch.ones(1)},
+        "read as a BAM: at 'bam1.' its entries are nearly those of layout 'official', but it also has "
+        "spatial_att.gate_s.gate_s_conv_di_2.bias$",
+    ),
     "several": (
         {f"bam{i}.{key}": value for i in (1, 2) for key, value in official().state_dict().items()},
         "state holds 2 BAMs; choose one with prefix: 'bam1.', 'bam2.'",
@@ -242,6 +249,12 @@ def test_from_module_keeps_the_original_padding():
     module = PUBLIC["fightingcv"](32, padding=1).double().eval()
     x = feature_map(3, 32, 7, 7)
     torch.testing.assert_close(BAM.from_module(module)(x), module(x), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("wrap", [nn.DataParallel, torch.compile])
+def test_from_module_inside_a_wrapper(wrap):
+    module = official()
+    assert_same_output(BAM.from_module(wrap(module)), module)
 
 
 def test_from_module_with_many_layers():

@@ -6,6 +6,8 @@ import pickle
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from implementations import feature_map, randomise
 from torch import nn
 from worked_cases import freeze_norms
@@ -73,6 +75,35 @@ def test_output_gradients_and_statistics_against_the_formulas(options, mode):
         results.append([out, leaf.grad, *(p.grad for p in module.parameters()), *module.buffers()])
     for got, want in zip(*results, strict=True):
         torch.testing.assert_close(got, want, rtol=1e-10, atol=1e-10)
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(
+    channels=st.integers(1, 40),
+    reduction=st.integers(1, 40),
+    dilations=st.lists(st.integers(1, 5), min_size=1, max_size=3),
+    size=st.tuples(st.integers(1, 3), st.integers(1, 12), st.integers(1, 12)),
+    choices=st.fixed_dictionaries(
+        {
+            "combine": st.sampled_from(("sum", "product", "max")),
+            "channel_hidden": st.sampled_from(("none", "relu", "bn", "bn-relu")),
+            "spatial_hidden": st.sampled_from(("none", "relu", "bn", "bn-relu")),
+            "final": st.sampled_from(("none", "bn")),
+            "mlp": st.sampled_from(("linear", "conv")),
+            "channel_layers": st.integers(1, 3),
+        }
+    ),
+    channels_last=st.booleans(),
+)
+def test_any_configuration(channels, reduction, dilations, size, choices, channels_last):
+    bam = BAM(channels, reduction, dilations, spatial_layers=len(dilations), min_hidden=1, **choices)
+    randomise(bam.double()).eval()
+    n, h, w = size
+    x = feature_map(n, channels, h, w)
+    x = x.to(memory_format=torch.channels_last) if channels_last else x
+    out = bam(x)
+    assert out.stride() == x.stride()
+    torch.testing.assert_close(out, by_the_formulas(bam, x), rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.parametrize("branches", ["both", "channel", "spatial"])

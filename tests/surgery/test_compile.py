@@ -15,7 +15,6 @@ def network(kind=OfficialBAM):
     return nn.Sequential(randomise(kind(32)), nn.Conv2d(32, 4, 1)).double().eval()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("layout", PUBLIC)
 def test_compiles_without_a_break(layout):
     model = network(PUBLIC[layout]).train()

@@ -134,6 +134,12 @@ def test_works_where_the_caller_turned_gradients_off(grad):
         assert replace_bam(model).replaced
 
 
+def test_works_under_another_default_device():
+    model = network()
+    with torch.device("meta"):
+        assert replace_bam(model).replaced
+
+
 def test_frozen_parameters_stay_frozen():
     model = network().requires_grad_(False)
     assert replace_bam(model).replaced
