@@ -220,6 +220,8 @@ def dry_run(model: nn.Module, example: Any = None, reach: Sequence[nn.Module] = 
     for tensors, device in (({key: tensor.to("meta") for key, tensor in own.items()}, "meta"), ({}, first.device)):
         if device == "meta" and not own:
             continue
+        if best is not None and "meta" not in str(best.error).lower():
+            break  # what stopped the run would stop it on any device
         for size in _preferred_sizes(model):
             image = torch.zeros(2, channels, size, size, device=device, dtype=first.dtype)
             trace = _run(model, (image,), tensors)
@@ -227,7 +229,5 @@ def dry_run(model: nn.Module, example: Any = None, reach: Sequence[nn.Module] = 
                 return trace
             if best is None or len(trace.calls) > len(best.calls):
                 best = trace
-        if best is not None and any(best.is_map(call.output) for call in best.calls):
-            break  # what stops the run is not the meta device's lack of an operator in the first layers
     assert best is not None
     return best

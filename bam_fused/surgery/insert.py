@@ -111,7 +111,10 @@ def insert_bam(
     Raises:
         TypeError, ValueError: an argument is not one of these; a place does not exist, does not handle a feature map
             (N, C, H, W) (tokens, tuples, channels last), is called several times or has a BAM already; there is no
-            downsampling or no block; `BAM` refuses its channels or options. The model is then as it was.
+            downsampling or no block; `BAM` refuses its channels or options; the model is wrapped in
+            DistributedDataParallel. The model is then as it was.
+
+    An optimizer made before does not know the new parameters.
 
     Source: Park et al., "BAM: Bottleneck Attention Module", BMVC 2018, figure 1, table 2, sections 4.5 and 4.6.
     """
@@ -176,9 +179,13 @@ def _calls(root: nn.Module, example: Any, pairs: list[tuple[Place, BAM]]) -> lis
 
 
 def _unwrapped(model: nn.Module) -> nn.Module:
-    """The model inside DataParallel, DistributedDataParallel and torch.compile wrappers."""
+    """The model inside DataParallel and torch.compile wrappers."""
     while True:
-        if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
+        if isinstance(model, nn.parallel.DistributedDataParallel):
+            raise ValueError(
+                "model is wrapped in DistributedDataParallel, which would not know the new parameters: wrap last"
+            )
+        if isinstance(model, nn.DataParallel):
             model = model.module
         elif isinstance(model, torch._dynamo.OptimizedModule):
             model = model._orig_mod

@@ -177,10 +177,40 @@ def test_an_attended_network_survives(way: str) -> None:
 
 
 def test_wrapped_models_are_seen_through() -> None:
-    inner = models.resnet18(num_classes=3)
-    report = insert_bam(nn.DataParallel(torch.compile(inner, backend="eager")))
-    assert [entry.name for entry in report] == ["layer1.bam", "layer2.bam", "layer3.bam"]
-    assert isinstance(inner.layer1.bam, BAM)
+    """A model that has been compiled and run follows the insertion."""
+    torch.compiler.reset()
+    inner = small().eval()
+    compiled, x = torch.compile(inner, backend="eager"), torch.randn(2, 3, 12, 12, dtype=torch.float64)
+    plain = compiled(x)
+    report = insert_bam(nn.DataParallel(compiled), at=list(ATTACHABLE), reduction=4)
+    assert [entry.name for entry in report] == [f"{name}.bam" for name in ATTACHABLE]
+    randomised(inner)
+    assert not torch.allclose(compiled(x), plain)
+    torch.testing.assert_close(compiled(x), inner(x))
+
+
+def test_distributed_wrappers_are_refused() -> None:
+    wrapped = nn.parallel.DistributedDataParallel.__new__(nn.parallel.DistributedDataParallel)
+    nn.Module.__init__(wrapped)
+    with pytest.raises(ValueError, match="wrap last"):
+        insert_bam(wrapped)
+
+
+class Undecided(nn.Module):
+    """Asks for a value, which the meta device does not have, and takes one image size."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.pool = nn.Conv2d(3, 16, 3, padding=1), nn.MaxPool2d(2)
+        self.head = nn.Linear(16 * 16 * 16, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv(x)
+        return self.head(self.pool(x if x.isfinite().all() else x * 0).flatten(1))
+
+
+def test_a_model_that_needs_values_is_run_where_it_is() -> None:
+    assert [(entry.name, entry.height) for entry in insert_bam(Undecided())] == [("conv.bam", 32)]
 
 
 CHANNELS = {
