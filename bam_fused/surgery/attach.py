@@ -8,6 +8,7 @@ or isinstance relation changes, and deepcopy, pickle, DataParallel and torch.com
 from __future__ import annotations
 
 import copyreg
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -100,11 +101,17 @@ def _make_class(original: type[nn.Module], before: bool) -> type[nn.Module]:
 
 
 def _refuse_conversion(module: nn.Module) -> None:
-    """SyncBatchNorm's and quantisation's converters read `qconfig` of the BatchNorms that they replace by new modules."""
-    raise RuntimeError(
-        "this BatchNorm has a BAM, which a conversion (SyncBatchNorm, quantisation) would lose: convert the model first, "
-        "then call insert_bam"
-    )
+    """A property of BatchNorms that have a BAM, which no BatchNorm has otherwise.
+
+    `SyncBatchNorm.convert_sync_batchnorm` replaces BatchNorms by new modules and would lose the BAM without a word. It asks
+    each for this property, so this is where it can be stopped.
+    """
+    if sys._getframe(1).f_code.co_name == "convert_sync_batchnorm":
+        raise RuntimeError(
+            "a BatchNorm that has a BAM can not be converted, the BAM would be lost: call convert_sync_batchnorm first, "
+            "then insert_bam"
+        )
+    raise AttributeError("qconfig")
 
 
 def check(module: nn.Module, name: str) -> None:

@@ -153,7 +153,7 @@ def test_identity_start_leaves_outputs_and_trains() -> None:
     assert len(scales) == len(ATTACHABLE) and all(scale.grad.abs() > 0 for scale in scales)
 
 
-@pytest.mark.parametrize("way", ["deepcopy", "pickle", "data_parallel", "compile", "export"])
+@pytest.mark.parametrize("way", ["deepcopy", "pickle", "data_parallel", "compile", "export", "trace"])
 def test_an_attended_network_survives(way: str) -> None:
     model = small().eval()
     insert_bam(model, at=list(ATTACHABLE), reduction=4)
@@ -167,6 +167,7 @@ def test_an_attended_network_survives(way: str) -> None:
         "pickle": lambda: pickle.loads(pickle.dumps(model)),
         "data_parallel": lambda: nn.DataParallel(model),
         "compile": lambda: torch.compile(model, backend="aot_eager", fullgraph=True),
+        "trace": lambda: torch.jit.trace(model, x),
         "export": lambda: torch.export.export(model, (x,)).module(),
     }[way]()
     torch.testing.assert_close(other(x), expected)
@@ -352,7 +353,7 @@ def test_what_is_no_python_module_is_refused() -> None:
 def test_batchnorm_with_a_bam_can_not_be_converted_unnoticed() -> None:
     model = small()
     insert_bam(model, at="every-block", reduction=4)
-    with pytest.raises(RuntimeError, match="convert the model first"):
+    with pytest.raises(RuntimeError, match="convert_sync_batchnorm first"):
         nn.SyncBatchNorm.convert_sync_batchnorm(model)
 
 
