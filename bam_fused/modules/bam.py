@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.fx import Proxy
 
 from bam_fused.functional.attend import attend
 from bam_fused.layouts import convert
@@ -192,6 +193,8 @@ class BAM(nn.Module):
         return convert.from_canonical(name, self.options, self.state_dict())
 
     def forward(self, x: Tensor) -> Tensor:
+        if isinstance(x, Proxy):  # torch.fx records the module as one node
+            return x.tracer.create_proxy("call_module", x.tracer.path_of_module(self), (x,), {})
         if not isinstance(x, Tensor):
             raise TypeError(f"x must be a torch.Tensor, got {type(x).__name__}")
         if x.dim() != 4 or x.shape[1] != self.channels:

@@ -153,7 +153,7 @@ def test_identity_start_leaves_outputs_and_trains() -> None:
     assert len(scales) == len(ATTACHABLE) and all(scale.grad.abs() > 0 for scale in scales)
 
 
-@pytest.mark.parametrize("way", ["deepcopy", "pickle", "data_parallel", "compile", "export", "trace"])
+@pytest.mark.parametrize("way", ["deepcopy", "pickle", "data_parallel", "compile", "export", "trace", "fx"])
 def test_an_attended_network_survives(way: str) -> None:
     model = small().eval()
     insert_bam(model, at=list(ATTACHABLE), reduction=4)
@@ -167,6 +167,7 @@ def test_an_attended_network_survives(way: str) -> None:
         "pickle": lambda: pickle.loads(pickle.dumps(model)),
         "data_parallel": lambda: nn.DataParallel(model),
         "compile": lambda: torch.compile(model, backend="aot_eager", fullgraph=True),
+        "fx": lambda: torch.fx.symbolic_trace(model),
         "trace": lambda: torch.jit.trace(model, x),
         "export": lambda: torch.export.export(model, (x,)).module(),
     }[way]()
