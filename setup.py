@@ -212,7 +212,7 @@ def cuda_library() -> Library:
     steps = [Step(nvcc, sources / f"{name}_kernel.cu") for name in ("gate_backward", "gate", "global_avg_pool")]
     steps += [
         Step(f"{cxx_flags} {stable_abi_flags(torch)}", sources / f"{name}.cpp")
-        for name in ("tensors", "gate", "global_avg_pool")
+        for name in ("device", "tensors", "gate", "global_avg_pool", "register")
     ]
     toolkit = nvcc_says(cuda, "--version").strip().splitlines()[-1]
     said = introspection_flags(

@@ -9,7 +9,6 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import os
-import shutil
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -25,39 +24,61 @@ BUILD = ROOT / "build" / "cuda_host"
 
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 COMBINES = ("sum", "product", "max")
+OPTIMISE = ("-O1", "-g1")
 KINDS = ("ldcs", "ldg", "ldcg", "plain", "stcg")
 
 
-def build(name: str, sources: list[Path], flags: tuple[str, ...], link: tuple[str, ...]) -> Path:
-    """Compile and link, two files at a time; what was built from the same text before is used again."""
-    compiler = shutil.which("g++")
-    assert compiler is not None
-    text = [*sources, *sorted(HOST.glob("*.h")), *sorted((ROOT / "csrc").rglob("*.h")), *(ROOT / "csrc").rglob("*.cuh")]
-    digest = hashlib.sha256("".join(flags + link).encode() + b"".join(path.read_bytes() for path in text)).hexdigest()
-    folder = BUILD / f"{name}-{digest[:16]}"
-    target = folder / name
-    if target.exists():
-        return target
-    folder.mkdir(parents=True, exist_ok=True)
-    common = [compiler, "-std=c++20", "-Wall", "-Werror", "-Wno-unknown-pragmas", "-fPIC", *flags]
-    includes = [f"-I{HOST}", f"-I{ROOT / 'csrc' / 'cuda'}"]
+def _digest(*texts: str) -> str:
+    """Of everything that a compiled file can depend on."""
+    headers = (*HOST.glob("*.h"), *(ROOT / "csrc").rglob("*.h"), *(ROOT / "csrc").rglob("*.cuh"))
+    contents = b"".join(path.read_bytes() for path in sorted(headers))
+    return hashlib.sha256("\0".join(texts).encode() + contents).hexdigest()[:20]
 
-    def compile_one(source: Path) -> str:
-        to = folder / f"{source.stem}.o"
-        subprocess.run([*common, *includes, "-x", "c++", "-c", str(source), "-o", str(to)], check=True)
-        return str(to)
 
-    with ThreadPoolExecutor(2) as pool:
-        objects = list(pool.map(compile_one, sources))
-    unfinished = folder / f"{os.getpid()}.tmp"
-    subprocess.run([compiler, *flags, *link, *objects, "-o", str(unfinished)], check=True)
-    unfinished.rename(target)
+def _run(command: list[str], target: Path) -> Path:
+    """Run a command that makes a file named by its last argument, unless the file is there from an earlier run."""
+    if not target.exists():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = target.with_name(f"{os.getpid()}-{target.name}")
+        done = subprocess.run([*command, str(unfinished)], stderr=subprocess.PIPE, text=True)
+        assert done.returncode == 0, done.stderr
+        unfinished.rename(target)
     return target
 
 
+def build(name: str, sources: dict[Path, tuple[str, ...]], flags: tuple[str, ...], link: tuple[str, ...]) -> Path:
+    """Compile the sources, each with flags of its own beside the common ones, two at a time, and link them.
+
+    What was built from the same text with the same flags before is used again.
+    """
+    compiler = ["g++", "-std=c++20", "-Wall", "-Werror", "-Wno-unknown-pragmas", "-fPIC", "-fvisibility=hidden", *flags]
+    includes = (f"-I{HOST}", f"-I{ROOT / 'csrc' / 'cuda'}")
+
+    def compile_one(item: tuple[Path, tuple[str, ...]]) -> Path:
+        source, own = item
+        command = [*compiler, *own, *includes, "-x", "c++", "-c", str(source), "-o"]
+        return _run(command, BUILD / f"{source.stem}-{_digest(*command, source.read_text())}.o")
+
+    with ThreadPoolExecutor(2) as pool:
+        objects = [str(path) for path in pool.map(compile_one, sources.items())]
+    command = ["g++", *flags, *objects, *link, "-o"]
+    return _run(command, BUILD / f"{_digest(*command)}-{name}")
+
+
 def build_library(*flags: str) -> Path:
+    """The kernels behind plain C functions, for `HostKernels`."""
     sources = [*KERNELS, HOST / "fibers.cpp", HOST / "entry.cpp"]
-    return build("kernels.so", sources, ("-O1", "-g1", *flags), ("-shared",))
+    return build("kernels.so", dict.fromkeys(sources, ()), (*OPTIMISE, *flags), ("-shared",))
+
+
+def build_operators() -> Path:
+    """The operators over these kernels: `torch.ops.bam_fused_cuda_host.*` once `torch.ops.load_library` has loaded it."""
+    folder = Path(torch.__file__).parent
+    stable = ("-DUSE_CUDA", "-DTORCH_TARGET_VERSION=0x020a000000000000", "-isystem", str(folder / "include"))
+    operators = [ROOT / "csrc" / "cuda" / f"{name}.cpp" for name in ("tensors", "gate", "global_avg_pool")]
+    sources: dict[Path, tuple[str, ...]] = dict.fromkeys([*KERNELS, HOST / "fibers.cpp"], ())
+    sources |= dict.fromkeys([*operators, HOST / "operators.cpp"], stable)
+    return build("operators.so", sources, OPTIMISE, ("-shared", f"-L{folder / 'lib'}", "-ltorch_cpu"))
 
 
 class Call(ctypes.Structure):

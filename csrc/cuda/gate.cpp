@@ -1,15 +1,11 @@
 // The operators gate and gate_backward on CUDA devices.
-#include <string>
-#include <tuple>
-
 #include "../arguments.h"
 #include "gate_kernels.h"
+#include "operators.h"
 #include "tensors.h"
 
 namespace bam_fused::cuda {
 namespace {
-
-using torch::stable::accelerator::DeviceGuard;
 
 // Both logits as what they are to the matrix: one per row, one per column.
 struct Sides {
@@ -23,19 +19,22 @@ struct Sides {
   }
 };
 
+}  // namespace
+
 Tensor gate_operator(
     const Tensor& x, const Tensor& channel_logits, const Tensor& spatial_logits, const std::string& combine) {
   check_gate(x, channel_logits, spatial_logits);
   const Combine how = parse_combine(combine);
   Tensor out = torch::stable::empty_like(x);
   if (x.numel() == 0) return out;
-  const DeviceGuard guard(x.get_device_index());
-  const FeatureMap map(x);
-  const Sides logits(map, channel_logits, spatial_logits);
-  const Tensor written = map.writable(out);
-  gate(map.extent, dtype_of(x), how, matrix_of(map.x, map.rows), logits.row, logits.column,
-       matrix_of(written, map.rows), target_of(x));
-  if (written.data_ptr() != out.data_ptr()) torch::stable::copy_(out, written);
+  on_device(x, [&](const Target& target) {
+    const FeatureMap map(x);
+    const Sides logits(map, channel_logits, spatial_logits);
+    const Tensor written = map.writable(out);
+    gate(map.extent, dtype_of(x), how, matrix_of(map.x, map.rows), logits.row, logits.column,
+         matrix_of(written, map.rows), target);
+    if (written.data_ptr() != out.data_ptr()) torch::stable::copy_(out, written);
+  });
   return out;
 }
 
@@ -50,27 +49,22 @@ std::tuple<Tensor, Tensor, Tensor> gate_backward_operator(
     Tensor dchannel = torch::stable::new_zeros(channel_logits, channel_logits.sizes());
     return {dx, dchannel, torch::stable::new_zeros(spatial_logits, spatial_logits.sizes())};
   }
-  const DeviceGuard guard(x.get_device_index());
-  const FeatureMap map(x);
-  const Sides logits(map, channel_logits, spatial_logits);
-  const Tensor written = map.writable(dx);
-  Tensor grad_owner;
-  const Matrix grads = map.readable(grad, grad_owner);
   Tensor dchannel = torch::stable::new_empty(channel_logits, channel_logits.sizes());
   Tensor dspatial = torch::stable::new_empty(spatial_logits, spatial_logits.sizes());
-  Results drow = results_of(dchannel), dcolumn = results_of(dspatial);
-  if (!map.rows_are_channels()) std::swap(drow, dcolumn);
-  Memory memory(x);
-  gate_backward(map.extent, dtype_of(x), how, grads, matrix_of(map.x, map.rows), logits.row, logits.column,
-                matrix_of(written, map.rows), drow, dcolumn, target_of(x), std::ref(memory));
-  if (written.data_ptr() != dx.data_ptr()) torch::stable::copy_(dx, written);
+  on_device(x, [&](const Target& target) {
+    const FeatureMap map(x);
+    const Sides logits(map, channel_logits, spatial_logits);
+    const Tensor written = map.writable(dx);
+    Tensor grad_owner;
+    const Matrix grads = map.readable(grad, grad_owner);
+    Results drow = results_of(dchannel), dcolumn = results_of(dspatial);
+    if (!map.rows_are_channels()) std::swap(drow, dcolumn);
+    Memory memory(x);
+    gate_backward(map.extent, dtype_of(x), how, grads, matrix_of(map.x, map.rows), logits.row, logits.column,
+                  matrix_of(written, map.rows), drow, dcolumn, target, std::ref(memory));
+    if (written.data_ptr() != dx.data_ptr()) torch::stable::copy_(dx, written);
+  });
   return {dx, dchannel, dspatial};
 }
 
-}  // namespace
 }  // namespace bam_fused::cuda
-
-STABLE_TORCH_LIBRARY_IMPL(bam_fused, CUDA, m) {
-  m.impl("gate", TORCH_BOX(&bam_fused::cuda::gate_operator));
-  m.impl("gate_backward", TORCH_BOX(&bam_fused::cuda::gate_backward_operator));
-}

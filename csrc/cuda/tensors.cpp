@@ -1,27 +1,6 @@
 #include "tensors.h"
 
-#include <torch/csrc/inductor/aoti_torch/c/shim.h>
-
-#include <atomic>
-
-#include "check.h"
-#include "tiling.h"
-
 namespace bam_fused::cuda {
-namespace {
-
-int multiprocessors(int device) {
-  static std::atomic<int> known[64];  // zero until asked for
-  std::atomic<int>* const slot = device < 64 ? &known[device] : nullptr;
-  int count = slot ? slot->load(std::memory_order_relaxed) : 0;
-  if (count == 0) {
-    check(cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device), "reading the multiprocessor count");
-    if (slot) slot->store(count, std::memory_order_relaxed);
-  }
-  return count;
-}
-
-}  // namespace
 
 Dtype dtype_of(const Tensor& x) {
   switch (x.scalar_type()) {
@@ -30,13 +9,6 @@ Dtype dtype_of(const Tensor& x) {
     case ScalarType::BFloat16: return Dtype::bfloat16;
     default: return Dtype::float16;
   }
-}
-
-Target target_of(const Tensor& x) {
-  const int device = x.get_device_index();
-  void* stream = nullptr;
-  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(device, &stream));
-  return {static_cast<cudaStream_t>(stream), multiprocessors(device), kThreads};
 }
 
 Matrix matrix_of(const Tensor& t, Rows rows) {

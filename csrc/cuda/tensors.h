@@ -11,8 +11,8 @@ namespace bam_fused::cuda {
 
 Dtype dtype_of(const Tensor& x);
 
-/// The device's current stream and size. The caller holds a guard for the device.
-Target target_of(const Tensor& x);
+/// Runs something with the tensor's device as the current one; it is told where to run: the device's current stream.
+void on_device(const Tensor& x, const std::function<void(const Target&)>& run);
 
 Matrix matrix_of(const Tensor& t, Rows rows);
 

@@ -36,6 +36,7 @@ int guarded(F&& f) {
 
 }  // namespace
 
+#pragma GCC visibility push(default)
 extern "C" {
 
 struct Call {
@@ -81,3 +82,4 @@ int global_avg_pool(const Call* call, int of_rows, const Matrix* x, const Result
   });
 }
 }
+#pragma GCC visibility pop

@@ -1,0 +1,151 @@
+"""The CUDA operators from PyTorch's side: layouts, views, dtypes and gradients in every form, over the kernels on the CPU."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+
+import pytest
+import torch
+from cuda_host_library import build_operators
+from torch import Tensor
+
+from bam_fused import reference
+
+pytestmark = pytest.mark.cuda_host
+
+LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
+    "contiguous": lambda t: t.contiguous(),
+    "channels_last": lambda t: t.contiguous(memory_format=torch.channels_last),
+    "channel slice": lambda t: torch.cat([t, t, t], 1)[:, t.size(1) : 2 * t.size(1)],
+    "channel slice, channels_last": lambda t: (
+        torch.cat([t, t, t], 1).contiguous(memory_format=torch.channels_last)[:, t.size(1) : 2 * t.size(1)]
+    ),
+    "storage offset": lambda t: torch.cat([t.flatten()[:1], t.flatten()])[1:].view(t.shape),
+    "H and W transposed": lambda t: t.transpose(2, 3).contiguous().transpose(2, 3),
+    "every other column": lambda t: torch.stack([t, t], 4).flatten(3)[..., ::2],
+    "every other sample": lambda t: torch.stack([t, t], 1).flatten(0, 1)[::2],
+}
+GRADIENTS = LAYOUTS | {
+    "of sum()": lambda t: t[:1, :1, :1, :1].expand(t.shape),
+    "of the mean over H and W": lambda t: t[:, :, :1, :1].expand(t.shape),
+    "the same for every sample": lambda t: t[:1].expand(t.shape),
+}
+SHAPES = ((2, 16, 7, 7), (1, 8, 14, 14), (2, 3, 5, 6), (3, 24, 1, 1), (2, 1, 4, 9), (1, 32, 56, 2), (2, 5, 1, 40))
+
+
+@pytest.fixture(scope="module")
+def ops() -> torch._ops._OpNamespace:
+    torch.ops.load_library(str(build_operators()))
+    return torch.ops.bam_fused_cuda_host
+
+
+def drawn(*shape: int, dtype: torch.dtype = torch.float64) -> Tensor:
+    return torch.randn(shape, dtype=torch.float64).to(dtype)
+
+
+def same_up_to_rounding(actual: Tensor, expected: Tensor) -> None:
+    eps = torch.finfo(actual.dtype).eps
+    torch.testing.assert_close(actual.double(), expected, rtol=4 * eps, atol=64 * min(eps, 1e-6) + 1e-13)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("dtype", (torch.float64, torch.bfloat16))
+def test_gate_and_pool_in_every_layout(ops: torch._ops._OpNamespace, layout: str, dtype: torch.dtype) -> None:
+    for n, c, h, w in SHAPES:
+        x = LAYOUTS[layout](drawn(n, c, h, w, dtype=dtype))
+        channel, spatial = drawn(n, c, 1, 1, dtype=dtype), drawn(n, 1, h, w, dtype=dtype)
+        out = ops.gate(x, channel, spatial, "sum")
+        assert out.stride() == torch.empty_like(x).stride() and out.dtype == dtype
+        same_up_to_rounding(out, reference.gate(x.double(), channel.double(), spatial.double()))
+        means = ops.global_avg_pool(x)
+        assert means.shape == (n, c) and means.is_contiguous()
+        same_up_to_rounding(means, x.double().mean((2, 3)))
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("gradient", GRADIENTS)
+def test_gate_backward_with_gradients_in_every_layout(
+    ops: torch._ops._OpNamespace, layout: str, gradient: str
+) -> None:
+    dtype = torch.float32
+    for (n, c, h, w), combine in zip(SHAPES, itertools.cycle(reference.COMBINES), strict=False):
+        x = LAYOUTS[layout](drawn(n, c, h, w, dtype=dtype))
+        grad = GRADIENTS[gradient](drawn(n, c, h, w, dtype=dtype))
+        channel, spatial = drawn(n, c, dtype=dtype), drawn(n, h, w, dtype=dtype)
+        results = ops.gate_backward(grad, x, channel, spatial, combine)
+        wide = (t.double() for t in (grad, x, channel, spatial))
+        expected = reference.gate_backward(*wide, combine)
+        assert results[0].stride() == torch.empty_like(x).stride()
+        for actual, exact, like in zip(results, expected, (x, channel, spatial), strict=True):
+            assert actual.shape == like.shape and actual.dtype == like.dtype
+            torch.testing.assert_close(actual.double(), exact, rtol=1e-5, atol=1e-4)
+        assert results[1].is_contiguous() and results[2].is_contiguous()
+
+
+def test_logits_of_any_stride_and_of_float32(ops: torch._ops._OpNamespace) -> None:
+    x = drawn(2, 16, 7, 6, dtype=torch.bfloat16)
+    channels = (drawn(2, 16), drawn(16, 2).t(), drawn(1, 16).expand(2, 16), drawn(2, 16, 3)[:, :, 1])
+    spatials = (
+        drawn(2, 7, 6),
+        drawn(2, 6, 7).transpose(1, 2),
+        drawn(1, 1, 7, 6).expand(2, 1, 7, 6),
+        drawn(2, 7, 1).expand(2, 7, 6),
+        drawn(2, 4, 7, 6)[:, 2:3],
+    )
+    for channel, spatial in itertools.product(channels, spatials):
+        for c, s in ((channel.float(), spatial.bfloat16()), (channel.bfloat16(), spatial.float())):
+            c, s = c.as_strided(channel.size(), c.stride()), s.as_strided(spatial.size(), s.stride())
+            same_up_to_rounding(ops.gate(x, c, s, "max"), reference.gate(x.double(), c.double(), s.double(), "max"))
+            results = ops.gate_backward(x, x, c, s, "max")
+            assert results[1].dtype == c.dtype and results[2].dtype == s.dtype
+            expected = reference.gate_backward(*(t.double() for t in (x, x, c, s)), "max")
+            for actual, exact in zip(results, expected, strict=True):
+                same_up_to_rounding(actual, exact)
+
+
+@pytest.mark.parametrize("shape", ((0, 3, 4, 4), (2, 0, 4, 4), (2, 3, 0, 4), (2, 3, 4, 0)))
+def test_empty(ops: torch._ops._OpNamespace, shape: tuple[int, ...]) -> None:
+    n, c, h, w = shape
+    x, channel, spatial = torch.empty(shape), torch.empty(n, c), torch.empty(n, 1, h, w)
+    assert ops.gate(x, channel, spatial, "sum").shape == shape
+    dx, dchannel, dspatial = ops.gate_backward(x, x, channel, spatial, "sum")
+    assert dx.shape == shape
+    assert torch.equal(dchannel, torch.zeros(n, c)) and torch.equal(dspatial, torch.zeros(n, 1, h, w))
+    torch.testing.assert_close(ops.global_avg_pool(x), x.mean((2, 3)), equal_nan=True)
+
+
+@pytest.mark.parametrize("combine", reference.COMBINES)
+@pytest.mark.parametrize("dtype", (torch.float32, torch.bfloat16))
+def test_infinities_and_nan_go_where_the_reference_sends_them(
+    ops: torch._ops._OpNamespace, combine: str, dtype: torch.dtype
+) -> None:
+    special = torch.tensor([float("nan"), float("inf"), float("-inf"), 0.0, 1.0, -2.0], dtype=dtype)
+    grid = torch.cartesian_prod(*[torch.arange(6)] * 3)
+    x = special[grid[:, 0]].reshape(1, 6, 6, 6)
+    channel, spatial = special.reshape(1, 6), special[grid[:36, 2]].reshape(1, 6, 6)
+    out = ops.gate(x, channel, spatial, combine)
+    expected = reference.gate(x.double(), channel.double(), spatial.double(), combine)
+    torch.testing.assert_close(out.double(), expected, rtol=1e-2, atol=1e-3, equal_nan=True)
+    grad = special[grid[:, 1]].reshape(1, 6, 6, 6)
+    results = ops.gate_backward(grad, x, channel, spatial, combine)
+    expected_gradients = reference.gate_backward(*(t.double() for t in (grad, x, channel, spatial)), combine)
+    for actual, exact in zip(results, expected_gradients, strict=True):
+        torch.testing.assert_close(actual.double(), exact, rtol=1e-2, atol=1e-3, equal_nan=True)
+
+
+def test_bad_arguments_are_refused(ops: torch._ops._OpNamespace) -> None:
+    x, channel, spatial = torch.ones(2, 3, 4, 5), torch.ones(2, 3), torch.ones(2, 4, 5)
+    for arguments in (
+        (x[0], channel, spatial, "sum"),
+        (x.int(), channel, spatial, "sum"),
+        (x, channel[:1], spatial, "sum"),
+        (x, channel, spatial.double(), "sum"),
+        (x, channel, spatial, "mean"),
+    ):
+        with pytest.raises(RuntimeError):
+            ops.gate(*arguments)
+        with pytest.raises(RuntimeError):
+            ops.gate_backward(x, *arguments)
+    with pytest.raises(RuntimeError):
+        ops.gate_backward(x[:1], x, channel, spatial, "sum")
