@@ -106,14 +106,14 @@ inline Tiling tile(
 }
 
 /// The tiling for a device on which `blocks` blocks of kThreads reside on a multiprocessor: narrower blocks where wide ones
-/// would leave multiprocessors without work.
+/// would leave multiprocessors without work, unless they would share columns, which costs partial sums.
 inline Tiling tile_for(const Extent& extent, Access access, int64_t chunk_rows, int blocks, const Target& target) {
   const int64_t resident_threads = int64_t(target.multiprocessors) * blocks * kThreads;
   Tiling best = tile(extent, access, chunk_rows, resident_threads, target.threads);
   for (int threads = target.threads / 2; threads >= 64; threads /= 2) {
     if (extent.samples * best.blocks_per_sample() * best.threads >= resident_threads) break;
     const Tiling narrow = tile(extent, access, chunk_rows, resident_threads, threads);
-    if (narrow.slabs == best.slabs) break;
+    if (narrow.slabs == best.slabs || (narrow.slabs > 1 && access.straddle)) break;
     best = narrow;
   }
   return best;

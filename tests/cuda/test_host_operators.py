@@ -1,4 +1,4 @@
-"""The CUDA operators from PyTorch's side: layouts, views, dtypes and gradients in every form, over the kernels on the CPU."""
+"""The CUDA operators from PyTorch's side: layouts, views, dtypes and gradients in every form, executed on the CPU."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
     "contiguous": lambda t: t.contiguous(),
     "channels_last": lambda t: t.contiguous(memory_format=torch.channels_last),
     "channel slice": lambda t: torch.cat([t, t, t], 1)[:, t.size(1) : 2 * t.size(1)],
-    "channel slice, channels_last": lambda t: (
-        torch.cat([t, t, t], 1).contiguous(memory_format=torch.channels_last)[:, t.size(1) : 2 * t.size(1)]
-    ),
+    "channel slice, channels_last": lambda t: torch.cat([t, t, t], 1).contiguous(memory_format=torch.channels_last)[
+        :, t.size(1) : 2 * t.size(1)
+    ],
     "storage offset": lambda t: torch.cat([t.flatten()[:1], t.flatten()])[1:].view(t.shape),
     "H and W transposed": lambda t: t.transpose(2, 3).contiguous().transpose(2, 3),
     "every other column": lambda t: torch.stack([t, t], 4).flatten(3)[..., ::2],
@@ -65,9 +65,7 @@ def test_gate_and_pool_in_every_layout(ops: torch._ops._OpNamespace, layout: str
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("gradient", GRADIENTS)
-def test_gate_backward_with_gradients_in_every_layout(
-    ops: torch._ops._OpNamespace, layout: str, gradient: str
-) -> None:
+def test_gate_backward_with_gradients_in_every_layout(ops: torch._ops._OpNamespace, layout: str, gradient: str) -> None:
     dtype = torch.float32
     for (n, c, h, w), combine in zip(SHAPES, itertools.cycle(reference.COMBINES), strict=False):
         x = LAYOUTS[layout](drawn(n, c, h, w, dtype=dtype))

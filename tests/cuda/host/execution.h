@@ -1,8 +1,8 @@
 // Blocks and threads on the CPU.
 //
 // A CUDA thread is a fiber by default: all fibers of a few resident blocks take turns on one thread of the system, in an
-// order drawn anew at every turn, and change places only where a kernel synchronises. With CUDA_HOST_THREADS each is a real
-// thread instead, so that ThreadSanitizer sees which accesses nothing orders. Barriers, shuffles and fences order no
+// order drawn anew at every turn, and change places only where a kernel synchronises (fibers.cpp). In threads.cpp each is a
+// real thread instead, so that ThreadSanitizer sees which accesses nothing orders. Barriers, shuffles and fences order no
 // more than they do on a GPU; a barrier that not all threads of a block reach ends the program.
 #pragma once
 
@@ -44,17 +44,8 @@ inline constexpr BuiltIn<&cuda_host::Thread::thread> threadIdx{};
 inline constexpr BuiltIn<&cuda_host::Thread::block> blockIdx{};
 inline constexpr BuiltIn<&cuda_host::Thread::block_size> blockDim{};
 
-#ifdef CUDA_HOST_WITHOUT_BARRIERS  // a deliberate fault, which the sanitizer must report
-inline void __syncthreads() {}
-#else
 inline void __syncthreads() { cuda_host::barrier(); }
-#endif
-
-#ifdef CUDA_HOST_WITHOUT_FENCES  // likewise
-inline void __threadfence() {}
-#else
 inline void __threadfence() { cuda_host::fence(); }
-#endif
 
 template <typename T>
 inline T __shfl_xor_sync(unsigned, T value, int mask) {
