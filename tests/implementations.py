@@ -278,6 +278,40 @@ class RenovamenBAM(nn.Module):
         return (1 + torch.sigmoid(self.channel_attn(x) + self.spatial_attn(x))) * x
 
 
+class BobMcDearChannel(nn.Module):
+    def __init__(self, channels, hidden):
+        super().__init__()
+        layers = nn.Conv2d(channels, hidden, 1), nn.BatchNorm2d(hidden), nn.ReLU(), nn.Conv2d(hidden, channels, 1)
+        self.mlp = nn.Sequential(*layers)
+
+    def forward(self, x):
+        return self.mlp(F.adaptive_avg_pool2d(x, 1))
+
+
+class BobMcDearSpatial(nn.Module):
+    def __init__(self, channels, hidden):
+        super().__init__()
+        self.reduce_1 = nn.Sequential(nn.Conv2d(channels, hidden, 1), nn.BatchNorm2d(hidden), nn.ReLU())
+        conv = nn.Conv2d(hidden, hidden, 3, padding=4, dilation=4)
+        self.convs = nn.Sequential(*2 * [conv, nn.BatchNorm2d(hidden), nn.ReLU()])
+        self.reduce_2 = nn.Conv2d(hidden, 1, 1)
+
+    def forward(self, x):
+        return self.reduce_2(self.convs(self.reduce_1(x)))
+
+
+class BobMcDearBAM(nn.Module):
+    """BobMcDear/attention-in-vision; its two dilated convolutions are one module."""
+
+    def __init__(self, channels):
+        super().__init__()
+        self.channel_attention = BobMcDearChannel(channels, channels // 16)
+        self.spatial_attention = BobMcDearSpatial(channels, channels // 16)
+
+    def forward(self, x):
+        return x * (1 + torch.sigmoid(self.channel_attention(x) * self.spatial_attention(x)))
+
+
 class Asdf2krBAM(nn.Module):
     """asdf2kr/BAM-CBAM-pytorch before December 2019: flat names, BatchNorm and ReLU last, the residual counted twice."""
 
@@ -323,6 +357,7 @@ PUBLIC = {
     "fightingcv": FightingcvBAM,
     "changzy00": Changzy00BAM,
     "renovamen": RenovamenBAM,
+    "bobmcdear": BobMcDearBAM,
     "indexed": IndexedBAM,
 }
 """By layout; each takes the number of channels."""

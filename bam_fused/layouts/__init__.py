@@ -3,6 +3,7 @@
 A new one is a file with its table, a line here, and a worked case in the tests.
 """
 
+from bam_fused.layouts.bobmcdear import BOBMCDEAR
 from bam_fused.layouts.changzy00 import CHANGZY00
 from bam_fused.layouts.fightingcv import FIGHTINGCV
 from bam_fused.layouts.indexed import INDEXED, MINDSPORE, POOL_INSIDE
@@ -13,7 +14,7 @@ from bam_fused.layouts.renovamen import RENOVAMEN
 
 LAYOUTS: dict[str, Layout] = {
     layout.name: layout
-    for layout in (OFFICIAL, PYTORCHCV, FIGHTINGCV, CHANGZY00, RENOVAMEN, INDEXED, POOL_INSIDE, MINDSPORE)
+    for layout in (OFFICIAL, PYTORCHCV, FIGHTINGCV, CHANGZY00, RENOVAMEN, BOBMCDEAR, INDEXED, POOL_INSIDE, MINDSPORE)
 }
 
 __all__ = ["LAYOUTS"]

@@ -39,7 +39,7 @@ def why_not(keys: Collection[str], live: bool = False, most: int = 30) -> str:
     """Why keys fit no layout; of those that half match, at most so many are named."""
     near = closest(keys, live)
     if near is None:
-        return f"its entries ({_few(sorted(keys), 6)}) fit no known layout ({', '.join(LAYOUTS)})"
+        return f"its entries ({_few(sorted(keys), min(most, 6))}) fit no known layout"
     candidate, missing, unexpected = near
     parts = [f"lacks {_few(missing, most)}"] * bool(missing) + [f"also has {_few(unexpected, most)}"] * bool(unexpected)
     return f"its entries are nearly those of layout {candidate.layout.name!r}, but it {' and '.join(parts)}"
@@ -76,7 +76,9 @@ def bam_entries(state: Mapping[str, Any], prefix: str = "") -> tuple[Fit, dict[s
         raise ValueError(f"state holds {len(found)} BAMs; choose one with prefix: {_where(below)}")
     near = next(iter(_candidates(below)), "")  # the rest of a network would drown what is missing
     at = f"at {near!r} " if near else ""
-    raise ValueError(f"state can not be read as a BAM: {at}{why_not(_below(below, near))}")
+    raise ValueError(
+        f"state can not be read as a BAM: {at}{why_not(_below(below, near))} (known: {', '.join(LAYOUTS)})"
+    )
 
 
 def find_bams(entries: Mapping[str, Any]) -> dict[str, Fit]:

@@ -184,8 +184,8 @@ class BAM(nn.Module):
         """This module's state_dict under another implementation's keys, in its order, sharing memory.
 
         Args:
-            name: "official", "pytorchcv", "fightingcv", "changzy00", "renovamen", "indexed", "indexed-pool-inside" or
-                "mindspore".
+            name: "official", "pytorchcv", "fightingcv", "changzy00", "renovamen", "bobmcdear", "indexed",
+                "indexed-pool-inside" or "mindspore".
 
         Raises:
             TypeError, ValueError: no such layout, or that implementation has other layers, or combines them otherwise.

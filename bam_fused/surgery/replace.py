@@ -41,6 +41,7 @@ def replace_bam(model: nn.Module, *, verify: bool = True, legacy_pool: bool = Fa
 
     Returns:
         One entry for each BAM and for each module that only looks like one, with what was done and why; prints as a table.
+        BAMs that an earlier call replaced are in it and stay as they are.
 
     Raises:
         TypeError: model is not a module.
@@ -135,8 +136,11 @@ def _fit(module: nn.Module) -> Fit | None:
 
 def _stranger(name: str, module: nn.Module) -> Entry | None:
     """The entry of a module that is called a BAM, or has nearly the names of one, and is none; it is not run."""
-    keys = entry_names(module)
-    near = closest(keys, live=True) if _looks_like_layout(module) else None
-    if not keys or (near is None and not _CALLED_BAM.search(type(module).__name__)):
+    called, shaped = _CALLED_BAM.search(type(module).__name__), _looks_like_layout(module)
+    if not called and not shaped:
         return None
-    return Entry(name, type(module).__name__, near and near[0].layout.name, reason=why_not(keys, live=True, most=4))
+    keys = entry_names(module)
+    near = closest(keys, live=True) if shaped else None
+    if not keys or not (called or near):
+        return None
+    return Entry(name, type(module).__name__, near and near[0].layout.name, reason=why_not(keys, live=True, most=3))

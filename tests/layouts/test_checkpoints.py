@@ -181,7 +181,7 @@ BAD = {
         | {f"bam1.{k}": v for k, v in _changed(spatial_att__gate_s__gate_s_conv_final__bias=torch.ones(1)).items()}
         | {"bam1.spatial_att.gate_s.gate_s_conv_di_2.bias": torch.ones(1)},
         "read as a BAM: at 'bam1.' its entries are nearly those of layout 'official', but it also has "
-        "spatial_att.gate_s.gate_s_conv_di_2.bias$",
+        "spatial_att.gate_s.gate_s_conv_di_2.bias .known:",
     ),
     "several": (
         {f"bam{i}.{key}": value for i in (1, 2) for key, value in official().state_dict().items()},
