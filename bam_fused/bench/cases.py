@@ -87,13 +87,12 @@ def _readme() -> Iterator[Case]:
                 yield from _both_modes("gate", shape, dtype, memory_format)
     for dtype in ("float32", "bfloat16"):
         for memory_format in FORMATS:
-            yield from _both_modes("global_avg_pool", (8, 256, 56, 56), dtype, memory_format)
+            yield Case("global_avg_pool", (8, 256, 56, 56), dtype, memory_format)
     for memory_format in FORMATS:
-        for shape in ((8, 256, 56, 56), (32, 1024, 14, 14)):
-            yield from _both_modes("bam", shape, "float32", memory_format)
+        yield from _both_modes("bam", (8, 256, 56, 56), "float32", memory_format)
     for operation in ("gate", "global_avg_pool"):
         yield from _both_modes(operation, OVERHEAD)
-    yield from _both_modes("bam_resnet50", (8, 3, 224, 224))
+    yield from _both_modes("bam_resnet50", (4, 3, 224, 224))
 
 
 def _full() -> Iterator[Case]:

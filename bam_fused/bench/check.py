@@ -43,13 +43,28 @@ def error(results: tuple[Any, ...], reference: tuple[Tensor, ...]) -> float:
     return worst
 
 
-def verify(results: tuple[Any, ...], reference: tuple[Tensor, ...], dtype: torch.dtype, slack: float) -> float:
+def error_of_norms(results: tuple[Any, ...], reference: tuple[Tensor, ...]) -> float:
+    """The norm of the error over the norm of the value, of the output and of all gradients as one vector."""
+
+    def relative(part: slice) -> float:
+        pairs = zip(results[part], reference[part], strict=True)
+        squares = [
+            (float((result.detach().double() - true).square().sum()), float(true.square().sum()))
+            for result, true in pairs
+        ]
+        off, whole = (sum(column) for column in zip(*squares, strict=True))
+        return (off / whole) ** 0.5 if off == off else float("inf")
+
+    return max(relative(part) for part in (slice(0, 1), slice(1, None)) if reference[part])
+
+
+def verify(results: tuple[Any, ...], reference: tuple[Tensor, ...], dtype: torch.dtype, problem: Problem) -> float:
     """The error of a competitor.
 
     Raises:
         Wrong: it is beyond the tolerance of the dtype.
     """
-    off = error(results, reference)
-    if not off <= slack * TOLERANCE[dtype]:
-        raise Wrong(f"its result is off by {off:.1e} of the largest value")
+    off = error_of_norms(results, reference) if problem.by_norm else error(results, reference)
+    if not off <= problem.slack * TOLERANCE[dtype]:
+        raise Wrong(f"its result is off by {off:.1e} of {'its norm' if problem.by_norm else 'the largest value'}")
     return off

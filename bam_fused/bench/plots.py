@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bam_fused.bench import table
+from bam_fused.bench.cases import FIRST
 from bam_fused.bench.extras import need
 from bam_fused.bench.results import Results, row
 
@@ -40,8 +41,6 @@ CONTEXT: dict[str, Any] = {
     "axes.spines.top": False,
     "axes.spines.right": False,
 }
-
-Draw = Callable[[Any], None]
 
 
 def figure(width: float, height: float, rows: int, columns: int, title: str, draw: Callable[[Any], None]) -> Any:
@@ -98,53 +97,55 @@ def _legend(result: Any) -> None:
     for panel in result.axes:
         handles, labels = panel.get_legend_handles_labels()
         unique |= dict(zip(labels, handles, strict=True))
+    order = [*COLORS, *unique]
+    unique = {name: unique[name] for name in sorted(unique, key=order.index)}
     result.legend(unique.values(), unique.keys(), loc="outside lower center", ncols=len(unique), frameon=False)
 
 
-def _labels(cases: Sequence[dict[str, Any]]) -> list[str]:
-    lines = []
-    for case in cases:
-        shape = "x".join(map(str, case["shape"]))
-        lines.append(f"{shape}\n{case['dtype']}, {case['memory_format']}")
-    return lines
+def _shape(case: dict[str, Any]) -> str:
+    return f"{'x'.join(map(str, case['shape']))}\n{case['memory_format']}"
+
+
+def _dtype(results: Results) -> str:
+    """The one dtype that the plots of speed show; the tables have all."""
+    return "bfloat16" if results["machine"]["type"] == "cuda" else "float32"
 
 
 def roofline(results: Results) -> Any | None:
     """Useful bytes per second of each competitor beside what a copy reaches; None where no case has a floor."""
-    panels = {
-        key: [case for case in cases if row(case, "clone") and "floor_passes" in (row(case, "fused") or {})]
-        for key, cases in table.groups(results).items()
-        if key[1] != "forward"
-    }
-    panels = {key: cases for key, cases in panels.items() if cases and cases[0]["shape"][1] > 8}
+    dtype = _dtype(results)
+    panels: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for key, cases in table.groups(results).items():
+        for case in cases:
+            known = tuple(case["shape"]) in FIRST and "floor_passes" in (row(case, "fused") or {})
+            if known and case["dtype"] == dtype and key[1] != "forward":
+                panels.setdefault(key, []).append(case)
     if not panels:
         return None
     tallest = max(len(cases) for cases in panels.values())
 
     def draw(axes: Any) -> None:
         for axis, ((operation, mode), cases) in zip(axes[0], panels.items(), strict=True):
-            cases = [case for case in cases if case["shape"][1] > 8]
-            names = _shown(cases)
-            rates = {
-                name: [found["bytes_per_second"] / 1e9 if (found := row(case, name)) else None for case in cases]
-                for name in names
-            }
-            horizontal_bars(axis, _labels(cases), rates, lambda rate: f"{rate:.1f}")
+            rates = {name: [_rate(case, name) for case in cases] for name in _shown(cases)}
+            horizontal_bars(axis, list(map(_shape, cases)), rates, lambda rate: f"{rate:.1f}")
+            axis.set_ylim(tallest - 0.5, -0.5)  # bars of one thickness in all panels
             for ceiling, style in (("copy", "-"), ("clone", ":")):
                 for j, case in enumerate(cases):
-                    found = row(case, ceiling)
-                    if found:
-                        rate = found["bytes_per_second"] / 1e9
-                        label = f"{ceiling} (ceiling)"
-                        axis.plot(
-                            [rate, rate], [j - 0.45, j + 0.45], style, color="#b00020", linewidth=1.6, label=label
-                        )
+                    if (rate := _rate(case, ceiling)) is not None:
+                        line = {"color": "#b00020", "linewidth": 1.6, "label": f"{ceiling} (ceiling)"}
+                        axis.plot([rate, rate], [j - 0.45, j + 0.45], style, **line)
                         axis.set_xlim(0, max(axis.get_xlim()[1], rate * 1.05))
-            axis.set_title(f"{operation}, {mode}", fontsize=10)
+            axis.set_title(f"{operation}, {mode}, {dtype}", fontsize=10)
             axis.set_xlabel("useful GB/s: bytes that must move / time (longer is better)")
 
     size = (6.2 * len(panels), 1.6 + 0.72 * tallest)
     return figure(*size, 1, len(panels), f"How near to a copy: {results['machine']['device']}", draw)
+
+
+def _rate(case: dict[str, Any], name: str) -> float | None:
+    """Useful GB per second."""
+    found = row(case, name)
+    return found["bytes_per_second"] / 1e9 if found and "bytes_per_second" in found else None
 
 
 def latency_against_batch(results: Results) -> Any | None:
@@ -152,7 +153,7 @@ def latency_against_batch(results: Results) -> Any | None:
     panels: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for (operation, mode), cases in table.groups(results).items():
         for case in cases:
-            if mode != "forward" and case["dtype"] == "float32":
+            if mode != "forward" and case["dtype"] == _dtype(results):
                 panels.setdefault((operation, mode, *case["shape"][1:], case["memory_format"]), []).append(case)
     panels = {key: cases for key, cases in panels.items() if len(cases) >= 3}
     if not panels:
@@ -180,7 +181,7 @@ def latency_against_batch(results: Results) -> Any | None:
             )
             axis.minorticks_off()
             axis.grid(color="#dddddd", linewidth=0.6)
-            axis.set_title(f"{operation}, {mode}\n{c}x{h}x{w}, float32, {memory_format}", fontsize=9)
+            axis.set_title(f"{operation}, {mode}\n{c}x{h}x{w}, {_dtype(results)}, {memory_format}", fontsize=9)
 
     return figure(
         3.6 * columns, 0.9 + 3.2 * rows, rows, columns, f"Latency against batch: {results['machine']['device']}", draw
@@ -206,7 +207,7 @@ def memory(results: Results) -> Any | None:
         titles = (("saved_bytes", "kept from forward to backward"), ("peak_bytes", "peak of forward and backward"))
         for axis, (key, title) in zip(axes[0], titles, strict=True):
             series = {name: [passes(case, name, key) for case in cases] for name in _shown(cases)}
-            labels = [f"{case['operation']}\n{line}" for case, line in zip(cases, _labels(cases), strict=True)]
+            labels = [f"{case['operation']}\n{_shape(case)}, {case['dtype']}" for case in cases]
             horizontal_bars(axis, labels, series, lambda value: f"{value:.2g}")
             axis.set_title(title, fontsize=10)
             axis.set_xlabel("in sizes of the input x (shorter is better)")

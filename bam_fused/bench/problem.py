@@ -38,6 +38,9 @@ class Problem:
     """The bytes that must move, by mode, in passes over x; empty where no floor has been worked out."""
     slack: float = 1.0
     """How many times the tolerance of one operation the result may be off: layers add up."""
+    by_norm: bool = False
+    """Judge the output and all gradients together by their norms and not by their largest errors: what a deep network
+    needs, where rounding in one layer turns ReLUs of the next on and off."""
 
 
 def feature_map(case: Case, device: torch.device) -> Tensor:

@@ -70,7 +70,7 @@ def measure(case: Case, device: torch.device, plan: Plan) -> Measured:
         try:
             competitor = build()
             call = caller(case, competitor, problem.inputs)
-            off = check.verify(call(), reference, case.torch_dtype, problem.slack)
+            off = check.verify(call(), reference, case.torch_dtype, problem)
         except Exception as failure:  # whatever it is: the others go on, and the results say why this one is not there
             measured.absent[name] = f"{type(failure).__name__}: {failure}".splitlines()[0]
             continue

@@ -9,12 +9,13 @@ import torch
 
 from bam_fused.bench import operations, run
 from bam_fused.bench.cases import MODES, OPERATIONS, SETS, TINY, Case, cases_of
-from bam_fused.bench.check import Wrong, error, verify
-from bam_fused.bench.problem import Competitor
+from bam_fused.bench.check import Wrong, error, error_of_norms, verify
+from bam_fused.bench.problem import Competitor, Problem
 from bam_fused.bench.run import CEILINGS, Plan, measure
 from bam_fused.bench.timing import Effort
 
 CPU = torch.device("cpu")
+NOBODY = Competitor(lambda: torch.empty(0))
 PLAN = Plan(Effort(seconds=0, least=2, most=2), compile_modes=(), onnx=False)
 
 
@@ -91,11 +92,25 @@ def test_error_is_relative_and_sees_nan() -> None:
     true = (torch.tensor([0.0, 2.0], dtype=torch.float64), torch.tensor([4.0], dtype=torch.float64))
     assert error((torch.tensor([0.0, 2.0]), torch.tensor([5.0])), true) == pytest.approx(0.25)
     with pytest.raises(Wrong, match="off by"):
-        verify((torch.tensor([0.0, float("nan")]), torch.tensor([4.0])), true, torch.float32, 1)
+        verify(
+            (torch.tensor([0.0, float("nan")]), torch.tensor([4.0])), true, torch.float32, Problem((), NOBODY, {}, None)
+        )
     with pytest.raises(Wrong, match="shape"):
         error((torch.tensor([0.0]), torch.tensor([4.0])), true)
     with pytest.raises(Wrong, match="1 results"):
         error((torch.tensor([0.0, 2.0]),), true)
+
+
+def test_a_network_is_judged_by_norms() -> None:
+    true = tuple(torch.tensor(values, dtype=torch.float64) for values in ([3.0, 4.0], [1e-9], [0.0, 10.0]))
+    results = (torch.tensor([3.0, 4.5]), torch.tensor([1.0]), torch.tensor([0.0, 10.0]))
+    assert error_of_norms(results, true) == pytest.approx(0.1)
+    assert error_of_norms((results[0], *true[1:]), true) == pytest.approx(0.1)
+    problem = Problem((), NOBODY, {}, None, by_norm=True)
+    with pytest.raises(Wrong, match="of its norm"):
+        verify(results, true, torch.float32, problem)
+    with pytest.raises(Wrong, match="off by inf"):
+        verify((torch.tensor([3.0, float("nan")]), *true[1:]), true, torch.float32, problem)
 
 
 @pytest.mark.parametrize("name", SETS)

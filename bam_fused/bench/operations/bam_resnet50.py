@@ -56,5 +56,6 @@ def problem(case: Case, device: torch.device) -> Problem:
         reference=of_module(reference.to(device)),
         competitors=competitors,
         to_compile=None,
-        slack=100,
+        slack=1000,
+        by_norm=True,
     )
