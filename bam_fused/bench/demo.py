@@ -12,14 +12,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import bam_fused
-from bam_fused.bench import memory, timing
-from bam_fused.bench.extras import need
+from bam_fused.bench import memory, pictures, timing
 from bam_fused.bench.operations.bam_resnet50 import calibrate, network
 from bam_fused.bench.timing import Call, Effort, Quantiles
 
-SIZE = 224  # what pytorchcv's network ends with a pooling for
 CPU = torch.device("cpu")
-MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, which such networks are fed with
 
 
 @dataclass(frozen=True)
@@ -60,45 +57,21 @@ class Subject:
     batch: Tensor
 
 
-def _normalise(pictures: Tensor) -> Tensor:
-    mean, deviation = (torch.tensor(values).reshape(3, 1, 1) for values in (MEAN, DEVIATION))
-    return (pictures - mean) / deviation
-
-
-def _crops(photo: Tensor, count: int) -> Tensor:
-    """Crops of a (3, H, W) photograph at random places and scales, every other one mirrored: (count, 3, 224, 224)."""
-    generator = torch.Generator().manual_seed(0)
-    crops = []
-    for i in range(count):
-        edge = int(torch.randint(200, min(photo.shape[1:]) + 1, (), generator=generator))
-        top, left = (int(torch.randint(0, side - edge + 1, (), generator=generator)) for side in photo.shape[1:])
-        crop = photo[:, top : top + edge, left : left + edge]
-        crops.append(_resize(crop.flip(2) if i % 2 else crop))
-    return torch.stack(crops)
-
-
-def _resize(picture: Tensor) -> Tensor:
-    return functional.interpolate(picture[None], (SIZE, SIZE), mode="bilinear", antialias=True)[0]
-
-
-def prepare(batch: int) -> Subject:
-    """Build the model, calibrate its BatchNorm on the photograph, and replace the BAMs of a copy.
+def prepare(count: int) -> Subject:
+    """Build the model, calibrate its BatchNorm on crops of the photograph, and replace the BAMs of a copy.
 
     Raises:
         MissingExtra: pytorchcv or scikit-image is not installed.
     """
-    data = need("skimage.data", "demo")
+    photo = pictures.photograph()
     original = network()
-    photo = torch.from_numpy(data.chelsea()).permute(2, 0, 1) / 255
-    height, width = photo.shape[1:]
-    left = (width - height) // 2
-    picture = _resize(photo[:, :, left : left + height])
-    crops = _normalise(_crops(photo, batch))
-    calibrate(original, crops)
+    batch = pictures.normalise(pictures.crops(photo, count))
+    calibrate(original, batch)
     original.eval()
     replaced = copy.deepcopy(original)
     report = bam_fused.replace_bam(replaced)
-    return Subject(original, replaced, report, picture.permute(1, 2, 0), _normalise(picture)[None], crops)
+    picture = pictures.centre(photo)
+    return Subject(original, replaced, report, picture.permute(1, 2, 0), pictures.normalise(picture)[None], batch)
 
 
 Results = tuple[Tensor, ...]

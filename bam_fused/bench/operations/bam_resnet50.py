@@ -13,15 +13,16 @@ from bam_fused.bench.extras import need
 from bam_fused.bench.problem import Competitor, Problem, feature_map, in_float64, of_module, place
 
 
-def network(seed: int = 0) -> nn.Module:
-    """pytorchcv's bam_resnet50 with random weights, which is all that can be had without a download.
+def network(name: str = "bam_resnet50") -> nn.Module:
+    """A network of pytorchcv with random weights, the same every time, which is all that can be had without a download.
 
     Raises:
         MissingExtra: pytorchcv is not installed.
+        ValueError: it has no network of this name.
     """
-    model_provider = need("pytorchcv.model_provider", "bench")
-    torch.manual_seed(seed)
-    model = model_provider.get_model("bam_resnet50", pretrained=False)
+    model_provider = need("pytorchcv.model_provider", "demo")
+    torch.manual_seed(0)
+    model = model_provider.get_model(name, pretrained=False)
     assert isinstance(model, nn.Module)
     return model
 
