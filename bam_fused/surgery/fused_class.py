@@ -6,6 +6,7 @@ So isinstance, state_dict, hooks, children, train and eval are what they were. t
 from __future__ import annotations
 
 import copyreg
+import functools
 from typing import Any
 
 from torch import Tensor, nn
@@ -39,6 +40,7 @@ def _fused_class(original: type[nn.Module]) -> type[nn.Module]:
 
 
 def _make_class(original: type[nn.Module]) -> type[nn.Module]:
+    @functools.wraps(original.forward)  # tools that look at the signature see the original's
     def forward(self: nn.Module, *args: Any, **kwargs: Any) -> Tensor:
         plan: Plan | None = self.__dict__.get(_PLAN)
         if plan is not None and len(args) + len(kwargs) == 1:

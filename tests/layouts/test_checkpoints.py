@@ -50,6 +50,17 @@ def test_every_table_can_be_written_and_recognised(name):
     assert_same_output(randomise(again).double(), randomise(bam).double())
 
 
+def test_weights_travel_from_one_layout_to_another():
+    """Linear to 1x1 convolution and back, where both implementations have the same layers."""
+    module = official(combine="sum")
+    bam = BAM.from_state_dict(module.state_dict(), combine="sum")
+    renovamen = PUBLIC["renovamen"](32).double().eval()
+    renovamen.load_state_dict(bam.to_layout("renovamen"))
+    assert_same_output(renovamen, module)
+    back = BAM.from_module(renovamen).to_layout("official")
+    assert all(torch.equal(back[key], value) for key, value in module.state_dict().items())
+
+
 WRAPPED = {
     "module.": lambda state: {f"module.{key}": value for key, value in state.items()},
     "compiled and distributed": lambda state: {f"module._orig_mod.{key}": value for key, value in state.items()},

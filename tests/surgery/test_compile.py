@@ -1,9 +1,10 @@
-"""Replaced models under torch.compile, torch.export and tracing."""
+"""Replaced models under torch.compile, torch.export, tracing, torch.fx, torch.func and checkpointing."""
 
 import copy
 
 import pytest
 import torch
+import torch.utils.checkpoint
 from implementations import PUBLIC, OfficialBAM, PytorchcvBAM, feature_map, randomise
 from torch import nn
 
@@ -66,3 +67,34 @@ def test_trace_needs_no_bam_fused_and_takes_other_sizes():
     assert "bam_fused::" not in str(traced.inlined_graph)
     x = feature_map(2, 32, 12, 8)
     torch.testing.assert_close(traced(x), model(x), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_fx_traces_the_own_forward(inside):
+    model = network() if inside else network()[0]
+    x = feature_map(3, 32, 9, 9)
+    want = model(x)
+    replace_bam(model)
+    torch.testing.assert_close(torch.fx.symbolic_trace(model)(x), want)
+
+
+def test_transforms_of_torch_func():
+    model = network()[0]
+    x = feature_map(3, 32, 9, 9)
+    mapped, tangent = torch.func.vmap(model)(torch.stack([x, 2 * x])), torch.func.jvp(model, (x,), (x,))[1]
+    replace_bam(model)
+    torch.testing.assert_close(torch.func.vmap(model)(torch.stack([x, 2 * x])), mapped)
+    torch.testing.assert_close(torch.func.jvp(model, (x,), (x,))[1], tangent)
+
+
+def test_checkpointing_and_double_backward():
+    model, x = network()[0], feature_map(2, 32, 9, 9)
+    plain = copy.deepcopy(model)
+    replace_bam(model)
+    gradients = []
+    for forward in (plain, lambda leaf: torch.utils.checkpoint.checkpoint(model, leaf, use_reentrant=False), model):
+        leaf = x.clone().requires_grad_()
+        (gradient,) = torch.autograd.grad(forward(leaf).square().sum(), leaf, create_graph=True)
+        gradients.append(torch.autograd.grad(gradient.square().sum(), leaf)[0])
+    for gradient in gradients[1:]:
+        torch.testing.assert_close(gradient, gradients[0], rtol=1e-9, atol=1e-9)
