@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from types import MethodType
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -11,7 +14,26 @@ def twin(module: nn.Module, dtype: torch.dtype | None = None) -> nn.Module:
 
     Not `copy.deepcopy`, which would copy whatever the hooks refer to, a trainer with its data perhaps.
     """
-    return _twin(module, dtype, {})
+    memo: dict[int, nn.Module] = {}
+    copied = _twin(module, dtype, memo)
+    for copy in memo.values():
+        for name, value in copy.__dict__.items():
+            if name not in ("_parameters", "_buffers", "_modules"):
+                copy.__dict__[name] = _remapped(value, memo)
+    return copied
+
+
+def _remapped(value: Any, memo: dict[int, nn.Module]) -> Any:
+    """An attribute with the originals in it, plain lists of layers or bound methods say, replaced by their copies."""
+    if isinstance(value, nn.Module):
+        return memo.get(id(value), value)
+    if isinstance(value, MethodType) and id(value.__self__) in memo:
+        return MethodType(value.__func__, memo[id(value.__self__)])
+    if type(value) in (list, tuple):
+        return type(value)(_remapped(item, memo) for item in value)
+    if type(value) is dict:
+        return {key: _remapped(item, memo) for key, item in value.items()}
+    return value
 
 
 def _twin(module: nn.Module, dtype: torch.dtype | None, memo: dict[int, nn.Module]) -> nn.Module:

@@ -44,9 +44,12 @@ def replace_bam(model: nn.Module, *, verify: bool = True, legacy_pool: bool = Fa
         BAMs that an earlier call replaced are in it and stay as they are.
 
     Raises:
-        TypeError: model is not a module.
+        TypeError: model is not a module, or an option is no bool.
     """
     _check_module(model)
+    for option, value in (("verify", verify), ("legacy_pool", legacy_pool)):
+        if not isinstance(value, bool):
+            raise TypeError(f"{option} must be a bool, got {type(value).__name__}")
     entries: list[Entry] = []
     seen: dict[int, bool] = {}
 

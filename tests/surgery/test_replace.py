@@ -119,6 +119,30 @@ def test_verification_leaves_no_trace():
     assert all(torch.equal(value, state[key]) for key, value in model.state_dict().items())
 
 
+class ByList(OfficialBAM):
+    """Calls its layers through a plain list and a bound method, which a copy by reference would share."""
+
+    def __init__(self, channels):
+        super().__init__(channels)
+        self.branches = [self.channel_att, {"spatial": (self.spatial_att,)}]
+        self.finish = self._finish
+
+    def _finish(self, x):
+        return (1 + torch.sigmoid(self.branches[0](x) * self.branches[1]["spatial"][0](x))) * x
+
+    def forward(self, x):
+        return self.finish(x)
+
+
+def test_layers_in_plain_lists_are_not_touched():
+    bam = ByList(32).train()
+    state = {key: value.clone() for key, value in bam.state_dict().items()}
+    (entry,) = replace_bam(bam)
+    assert entry.replaced, entry
+    assert all(torch.equal(value, state[key]) for key, value in bam.state_dict().items())
+    assert all(parameter.grad is None for parameter in bam.parameters())
+
+
 def test_isinstance_and_children_stay():
     model = network()
     before = [id(module) for module in model.modules()]
@@ -382,3 +406,9 @@ def test_model_without_bam():
 def test_not_a_module(function):
     with pytest.raises(TypeError, match=r"model must be a torch.nn.Module, got dict"):
         function({})
+
+
+@pytest.mark.parametrize("option", ["verify", "legacy_pool"])
+def test_options_are_bools(option):
+    with pytest.raises(TypeError, match=f"{option} must be a bool, got str"):
+        replace_bam(OfficialBAM(32), **{option: "no"})
