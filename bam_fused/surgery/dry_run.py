@@ -40,10 +40,10 @@ class Call:
 
 @dataclass(eq=False)
 class Join:
-    """An addition or concatenation of feature maps in the forward of a module itself."""
+    """An addition or concatenation in the forward of a module itself."""
 
     kind: str
-    """"add" or "cat"."""
+    """"add" or "cat" of feature maps, "tokens" for an addition of anything else: (N, L, C), (N, H, W, C), windows."""
     inside: Call
     branch: Call | None
     """The call that made the operand with the longest history: a residual block's own branch."""
@@ -74,7 +74,8 @@ class Trace:
         (height, width), (rows, columns) = self.image.shape[-2:], value.shape[-2:]
         batch = self.image.shape[0] if self.image.dim() == 4 else value.shape[0]
         rounded = abs(rows * width - columns * height) <= max(height, width)
-        return value.shape[0] == batch and (rounded or 0.8 < rows * width / (columns * height) < 1.25)
+        padded = height != width and 0.8 < rows * width / (columns * height) < 1.25  # to multiples of 32, by detectors
+        return value.shape[0] == batch and (rounded or padded)
 
     def is_wide(self, value: Any) -> bool:
         """Whether a value is a feature map of more than one position."""
@@ -130,9 +131,9 @@ class _Recorder(TorchFunctionMode):
         name = getattr(func, "__name__", "")
         operands = _tensors(args)
         # In-place additions return their operand, so who made it must be asked before.
-        if self.stack and (name in _ADDITIONS or name in _CONCATENATIONS) and self._joins(operands):
+        kind = self._kind_of_join(name, operands) if self.stack else ""
+        if kind:
             longest = max(operands, key=lambda tensor: self.history.get(id(tensor), 0))
-            kind = "add" if name in _ADDITIONS else "cat"
             self.trace.joins.append(Join(kind, self.stack[-1], self._maker(longest)))
         output = func(*args, **kwargs)
         if operands:
@@ -148,9 +149,14 @@ class _Recorder(TorchFunctionMode):
         learned = [call for call in calls if next(call.module.parameters(), None) is not None]
         return next(iter(learned[-1:] or calls[-1:]), None)
 
-    def _joins(self, operands: Sequence[Tensor]) -> bool:
-        same = len({tensor.shape[-2:] for tensor in operands}) == 1
-        return len(operands) > 1 and same and all(self.trace.is_wide(tensor) for tensor in operands)
+    def _kind_of_join(self, name: str, operands: Sequence[Tensor]) -> str:
+        if len(operands) < 2 or name not in _ADDITIONS | _CONCATENATIONS:
+            return ""
+        if all(self.trace.is_wide(tensor) for tensor in operands):
+            same = len({tensor.shape[-2:] for tensor in operands}) == 1
+            return ("add" if name in _ADDITIONS else "cat") if same else ""
+        alike = len({tensor.shape for tensor in operands}) == 1 and operands[0].dim() in (3, 4)
+        return "tokens" if alike and name in _ADDITIONS and not self.trace.is_map(operands[0]) else ""
 
 
 def _tensors(value: Any) -> list[Tensor]:
@@ -189,11 +195,15 @@ def _run(model: nn.Module, example: tuple[Any, ...], tensors: dict[str, Tensor])
     return trace
 
 
-def _preferred_sizes(model: nn.Module) -> tuple[int, ...]:
-    """The sizes to try, first the one a timm model says it takes."""
-    config = getattr(model, "default_cfg", None) or {}
+def _images(model: nn.Module) -> list[tuple[int, int]]:
+    """Channels and sizes of images to try: what a timm model says it takes, what the first convolution takes, RGB."""
+    config = getattr(model, "default_cfg", None)
     own = config.get("input_size") if isinstance(config, Mapping) else None
-    return tuple(dict.fromkeys((own[-1], *SIZES))) if own else SIZES
+    convolution = next((module for module in model.modules() if isinstance(module, nn.Conv2d)), None)
+    first = 3 if convolution is None else convolution.in_channels
+    tried = [(own[0], own[-1])] if own else []
+    tried += [(channels, size) for channels in (first, 3) for size in SIZES]
+    return list(dict.fromkeys(tried))
 
 
 def dry_run(model: nn.Module, example: Any = None, reach: Sequence[nn.Module] = ()) -> Trace:
@@ -212,8 +222,6 @@ def dry_run(model: nn.Module, example: Any = None, reach: Sequence[nn.Module] = 
     """
     if example is not None:
         return _run(model, example if isinstance(example, tuple) else (example,), {})
-    convolution = next((module for module in model.modules() if isinstance(module, nn.Conv2d)), None)
-    channels = 3 if convolution is None else convolution.in_channels
     own = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     first = next((tensor for tensor in own.values() if tensor.is_floating_point()), torch.zeros(()))
     best: Trace | None = None
@@ -222,7 +230,7 @@ def dry_run(model: nn.Module, example: Any = None, reach: Sequence[nn.Module] = 
             continue
         if best is not None and "meta" not in str(best.error).lower():
             break  # what stopped the run would stop it on any device
-        for size in _preferred_sizes(model):
+        for channels, size in _images(model):
             image = torch.zeros(2, channels, size, size, device=device, dtype=first.dtype)
             trace = _run(model, (image,), tensors)
             if trace.error is None or (reach and all(trace.calls_of(module) for module in reach)):

@@ -75,13 +75,17 @@ def blocks(trace: Trace) -> tuple[str, list[Call]]:
     kind of join, "add", "cat" or "" where there are no blocks.
     """
     for kind in ("add", "cat"):
-        joined = [join.inside for join in trace.joins if join.kind == kind and join.inside.parents]
-        joined = [call for call in joined if call.end > 0 and not isinstance(call.module, BAM)]
-        classes = {type(call.module) for call in _innermost(joined)}
+        classes = {type(call.module) for call in _innermost(_joining(trace, kind))}
         found = _innermost(call for call in trace.calls if type(call.module) in classes)
         if found:
             return kind, found
     return "", []
+
+
+def _joining(trace: Trace, kind: str) -> list[Call]:
+    """The finished calls, but the model's own, whose module joins in its forward."""
+    inside = [join.inside for join in trace.joins if join.kind == kind and join.inside.parents]
+    return [call for call in inside if call.end > 0 and not isinstance(call.module, BAM)]
 
 
 def _innermost(calls: Iterable[Call]) -> list[Call]:
@@ -119,6 +123,7 @@ def bottlenecks(trace: Trace) -> list[Place]:
         ValueError: there is no downsampling between feature maps.
     """
     kind, found = blocks(trace)
+    found = found + _innermost(_joining(trace, "tokens"))  # blocks as well, though only a stage's output may be a map
     inner = {call for block in found for call in _descendants(block)}
     maps = [call for call in trace.calls if call not in inner and call.parents and trace.is_wide(call.output)]
     holds_block = {id(call) for block in found for call in (block, *block.parents)}
