@@ -16,8 +16,6 @@ from bam_fused.bench import memory, pictures, timing
 from bam_fused.bench.operations.bam_resnet50 import calibrate, network
 from bam_fused.bench.timing import Call, Effort, Quantiles
 
-CPU = torch.device("cpu")
-
 
 @dataclass(frozen=True)
 class Difference:
@@ -56,8 +54,12 @@ class Subject:
     photo: Tensor
     batch: Tensor
 
+    @property
+    def device(self) -> torch.device:
+        return self.batch.device
 
-def prepare(count: int) -> Subject:
+
+def prepare(count: int, device: torch.device) -> Subject:
     """Build the model, calibrate its BatchNorm on crops of the photograph, and replace the BAMs of a copy.
 
     Raises:
@@ -67,11 +69,12 @@ def prepare(count: int) -> Subject:
     original = network()
     batch = pictures.normalise(pictures.crops(photo, count))
     calibrate(original, batch)
-    original.eval()
+    original.eval().to(device)
     replaced = copy.deepcopy(original)
     report = bam_fused.replace_bam(replaced)
     picture = pictures.centre(photo)
-    return Subject(original, replaced, report, picture.permute(1, 2, 0), pictures.normalise(picture)[None], batch)
+    shown = pictures.normalise(picture)[None]
+    return Subject(original, replaced, report, picture.permute(1, 2, 0), shown.to(device), batch.to(device))
 
 
 Results = tuple[Tensor, ...]
@@ -136,9 +139,9 @@ def _training_step(model: nn.Module, x: Tensor) -> Call:
     return step
 
 
-def _timed(what: str, original: Call, replaced: Call, effort: Effort, with_memory: bool) -> Timed:
-    samples = timing.interleave({"original": original, "replaced": replaced}, CPU, effort)
-    peaks = (memory.peak_bytes(original, CPU), memory.peak_bytes(replaced, CPU)) if with_memory else None
+def _timed(what: str, original: Call, replaced: Call, device: torch.device, effort: Effort, with_memory: bool) -> Timed:
+    samples = timing.interleave({"original": original, "replaced": replaced}, device, effort)
+    peaks = (memory.peak_bytes(original, device), memory.peak_bytes(replaced, device)) if with_memory else None
     first, second = (Quantiles.of(times) for times in samples.values())
     return Timed(what, first, second, timing.ratio(samples["original"], samples["replaced"]), peaks)
 
@@ -154,7 +157,7 @@ def whole_network(subject: Subject, seconds: float, progress: Callable[[str], ob
     ):
         progress(what)
         calls = make(subject.original, x), make(subject.replaced, x)
-        found.append(_timed(what, *calls, Effort(share * seconds, least=3), with_memory=True))
+        found.append(_timed(what, *calls, subject.device, Effort(share * seconds, least=3), with_memory=True))
     return found
 
 
@@ -175,9 +178,10 @@ def each_bam(subject: Subject, seconds: float, progress: Callable[[str], object]
     found = []
     for name, x in inputs.items():
         progress(name)
-        calls = [_inference(model.get_submodule(name), x) for model in (subject.original, subject.replaced)]
+        before, after = (model.get_submodule(name) for model in (subject.original, subject.replaced))
+        calls = _inference(before, x), _inference(after, x)
         what = f"{name}, {'x'.join(map(str, x.shape))}"
-        found.append(_timed(what, calls[0], calls[1], Effort(seconds / len(names), least=3), with_memory=False))
+        found.append(_timed(what, *calls, subject.device, Effort(seconds / len(names), least=3), with_memory=False))
     return found
 
 

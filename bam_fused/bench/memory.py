@@ -26,8 +26,10 @@ def _profile(activities: list[torch.profiler.ProfilerActivity], **options: Any) 
 
 
 def peak_bytes(call: Call, device: torch.device) -> int:
-    """The most bytes held at one time during a call, beyond what stood before it; the result counts."""
-    call()
+    """The most bytes held at one time during a call, beyond what stood before it; the result counts.
+
+    The call must have been made before: a first one may fill caches that stay.
+    """
     if device.type == "cuda":
         torch.cuda.synchronize(device)
         torch.cuda.reset_peak_memory_stats(device)

@@ -17,7 +17,7 @@ from bam_fused.bench.timing import Effort
 from bam_fused.cli import report
 from bam_fused.cli.progress import Progress
 
-SECONDS = {"tiny": 0.05, "quick": 2.0, "readme": 2.5, "full": 4.0}
+SECONDS = {"tiny": 0.05, "quick": 1.5, "readme": 1.5, "full": 4.0}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,6 +40,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--output", type=Path, help="folder for the JSON, tables and plots (benchmarks/results/<device>)"
     )
+    parser.add_argument(
+        "--against", type=Path, help="an earlier results file of this device: print the ratios that moved since; exit 1 if "
+        "one got worse"
+    )  # fmt: skip
     parser.add_argument("--no-plots", action="store_true", help="write no PNG (they need matplotlib)")
 
 
@@ -61,6 +65,7 @@ def run(options: argparse.Namespace) -> int:
     device = torch.device(options.device)
     if options.threads:
         torch.set_num_threads(options.threads)
+    baseline = results.read(options.against) if options.against else None  # before this run may overwrite it
     described = machine.describe(device)
     if described["load_per_core_before"] > 0.3:
         print("Other work is running on this machine: the figures will be worse than it can do.", file=sys.stderr)
@@ -74,4 +79,5 @@ def run(options: argparse.Namespace) -> int:
     print(f"\nwritten: {path}")
     if not options.no_plots:
         report.plot(found, folder)
-    return 0 if all(case["rows"] and results.row(case, "fused") for case in found["cases"]) else 1
+    worse = report.moved(found, baseline) if baseline else False
+    return int(worse or not all(results.row(case, "fused") for case in found["cases"]))

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from bam_fused.backends import REGISTRY
+from bam_fused import backends
 from bam_fused.bench import demo, machine, plots
 from bam_fused.bench.demo import Difference, Subject, Timed
 from bam_fused.bench.extras import need
@@ -17,6 +17,7 @@ from bam_fused.cli.progress import Progress
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cpu or cuda[:i]")
     parser.add_argument("--output", type=Path, default=Path("bam-fused-demo.png"), help="where the plot goes")
     parser.add_argument("--batch", type=int, default=4, help="crops in the batch (default 4)")
     parser.add_argument("--seconds", type=float, default=45, help="time for all timings together (default 45)")
@@ -27,6 +28,15 @@ def _check(options: argparse.Namespace) -> None:
         raise ValueError(f"--batch must be at least 2, as BatchNorm cannot train on one, got {options.batch}")
     for module in ("matplotlib", "pytorchcv", "skimage"):  # before minutes of work, not after
         need(module, "demo")
+
+
+def _backend(device: torch.device) -> str:
+    """What runs the gate on a device, or why nothing but eager PyTorch does."""
+    current = backends.current_backend()
+    names = backends.auto_order("gate", device) if current == "auto" else (current,)
+    reasons = {name: backends.REGISTRY[name].why_not(device) for name in names if name in backends.REGISTRY}
+    able = [f"the {name} backend" for name, reason in reasons.items() if reason is None]
+    return able[0] if able else f"eager PyTorch, which is no faster {reasons or ''}"
 
 
 def _difference_table(found: list[Difference]) -> str:
@@ -92,15 +102,16 @@ def _plot(subject: Subject, networks: list[Timed], bams: list[Timed], outputs: f
         peak.set_title("peak memory", fontsize=10)
         peak.set_xlabel("MB beyond what stood before (shorter is better)")
 
-    title = f"bam_resnet50, original and after replace_bam: {machine.device_name(demo.CPU)}"
+    title = f"bam_resnet50, original and after replace_bam: {machine.device_name(subject.device)}"
     return plots.save(plots.figure(17, 4.2, 1, 4, title, draw), path)
 
 
 def run(options: argparse.Namespace) -> int:
     _check(options)
+    device = torch.device(options.device)
     progress = Progress(5 + 3)
     progress("building bam_resnet50 and calibrating its BatchNorm on the photograph")
-    subject = demo.prepare(options.batch)
+    subject = demo.prepare(options.batch, device)
     if not subject.report.replaced:
         print(subject.report)
         return 1
@@ -110,10 +121,8 @@ def run(options: argparse.Namespace) -> int:
     bams = demo.each_bam(subject, 0.25 * options.seconds, progress)
     progress.close()
 
-    reason = REGISTRY["cpu"].why_not(demo.CPU)
-    runs_on = "the compiled CPU library" if reason is None else f"eager PyTorch, no faster (CPU library: {reason})"
     print("bam_resnet50 of pytorchcv, random weights, BatchNorm calibrated on the photograph (chelsea, CC0) at")
-    print(f"224 x 224; float32, {torch.get_num_threads()} threads; the fused operators run on {runs_on}\n")
+    print(f"224 x 224; float32, {torch.get_num_threads()} threads; the gate runs on {_backend(device)}\n")
     print(subject.report, end="\n\n")
     print(_difference_table(differences), end="\n\n")
     print(_time_table("whole network", networks), end="\n\n")

@@ -3,11 +3,25 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
+
+import torch
 
 from bam_fused.bench.cases import FORMATS
 from bam_fused.bench.ledger import OPERATIONS, Entry, entries, table
+from bam_fused.bench.ledger.entries import SHAPE
 from bam_fused.bench.table import markdown_table, text_table
 from bam_fused.cli.progress import Progress
+
+PAGE = """# The traffic ledger
+
+Bytes read and written over the bytes of x, and in brackets the launches: one training step of each operation, forward and
+backward, float32, x of shape {shape}. Counted by `bam-fused ledger --output benchmarks/ledger.md`, not timed: eager by what
+PyTorch dispatches (views are free, a broadcast dimension too), `compile` by the loop nests that torch.compile of torch
+{torch} generates for the CPU, `fused` by the arguments of this package's operators, each of which is one pass over them.
+The floor is what must be read and written at least. What is beyond it in the fused column are the logits and their
+gradients; a test holds that column to the floor.
+"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -16,16 +30,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--no-compile", action="store_true", help="leave torch.compile out, which takes most of the time"
     )
-    parser.add_argument("--markdown", action="store_true", help="print a Markdown table")
+    parser.add_argument("--output", type=Path, help="write a page in Markdown with both memory formats instead")
 
 
 def run(options: argparse.Namespace) -> int:
     operations = options.operation or OPERATIONS
-    progress = Progress(len(operations))
-    found: list[Entry] = []
-    for operation in operations:
-        progress(operation)
-        found += entries(operation, options.format, compile_too=not options.no_compile)
+    formats = list(FORMATS) if options.output else [options.format]
+    progress = Progress(len(operations) * len(formats))
+    found: dict[str, list[Entry]] = {}
+    for memory_format in formats:
+        for operation in operations:
+            progress(f"{operation} {memory_format}")
+            lines = entries(operation, memory_format, compile_too=not options.no_compile)
+            found.setdefault(memory_format, []).extend(lines)
     progress.close()
-    print((markdown_table if options.markdown else text_table)(*table(found)))
+    if options.output:
+        parts = [PAGE.format(shape=SHAPE, torch=torch.__version__.partition("+")[0])]
+        parts += [f"## {name}\n\n{markdown_table(*table(lines))}\n" for name, lines in found.items()]
+        options.output.write_text("\n".join(parts))
+        print(f"written: {options.output}")
+    else:
+        print(text_table(*table(found[options.format])))
     return 0

@@ -36,12 +36,14 @@ def plot(found: Results, folder: Path) -> list[Path]:
     return paths
 
 
-def _against(found: Results, baseline: Path) -> int:
-    comparison = compare(found, results.read(baseline))
+def moved(found: Results, baseline: Results) -> bool:
+    """Print the ratios that moved beyond noise since the baseline; whether one got worse."""
+    comparison = compare(found, baseline)
     for line in (*comparison.moves, *comparison.missing):
         print(line)
-    print(f"{comparison.compared} ratios compared with {baseline}, {len(comparison.moves)} moved beyond noise")
-    return int(comparison.worse)
+    since = f"the baseline of {baseline['machine']['when']}"
+    print(f"{comparison.compared} ratios compared with {since}, {len(comparison.moves)} moved beyond noise")
+    return comparison.worse
 
 
 def run(options: argparse.Namespace) -> int:
@@ -56,7 +58,7 @@ def run(options: argparse.Namespace) -> int:
         if not options.no_plots:
             pictures += plot(found, path.parent)
         if options.against:
-            status |= _against(found, options.against)
+            status |= moved(found, results.read(options.against))
     if options.readme:
         readme.refresh(options.readme, sections, pictures)
         print(f"written: {options.readme}")

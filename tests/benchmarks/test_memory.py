@@ -13,6 +13,7 @@ BYTES = 4 * COUNT
 
 def test_peak_counts_what_is_held_at_one_time() -> None:
     x = torch.randn(COUNT)
+    x.clone()
     assert peak_bytes(lambda: x.clone(), CPU) == BYTES
     assert peak_bytes(lambda: (x.clone(), x.clone()), CPU) == 2 * BYTES
 

@@ -97,8 +97,16 @@ def test_a_missing_extra_is_named() -> None:
 
 
 def test_ledger_prints_passes_and_floor(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["ledger", "--operation", "gate", "--no-compile", "--markdown"]) == 0
-    head, _, forward, backward = capsys.readouterr().out.splitlines()
-    assert head.endswith("| fused | floor |")
-    assert forward.startswith("| gate forward | 8.01 (4)") and forward.endswith("| 2 |")
-    assert backward.startswith("| gate backward | 11.01 (5)") and backward.endswith("| 3 |")
+    assert main(["ledger", "--operation", "gate", "--no-compile"]) == 0
+    head, _, forward, backward = (line.split() for line in capsys.readouterr().out.splitlines())
+    assert head[-2:] == ["fused", "floor"]
+    assert (forward[:4], forward[-1]) == (["gate", "forward", "8.01", "(4)"], "2")
+    assert (backward[:4], backward[-1]) == (["gate", "backward", "11.01", "(5)"], "3")
+
+
+def test_ledger_writes_its_page(tmp_path: Path) -> None:
+    page = tmp_path / "ledger.md"
+    assert main(["ledger", "--operation", "gate", "--no-compile", "--output", str(page)]) == 0
+    text = page.read_text()
+    assert text.index("## NCHW") < text.index("## NHWC")
+    assert text.count("| gate backward | 11.01 (5) |") == 2

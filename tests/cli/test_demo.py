@@ -34,7 +34,7 @@ def test_the_demo_replaces_checks_times_and_plots(
 ) -> None:
     monkeypatch.setattr(demo, "network", small_network)
     picture = tmp_path / "demo.png"
-    assert main(["demo", "--batch", "2", "--seconds", "0.1", "--output", str(picture)]) == 0
+    assert main(["demo", "--device", "cpu", "--batch", "2", "--seconds", "0.1", "--output", str(picture)]) == 0
     captured = capsys.readouterr()
     assert "[1/8" in captured.err
     for line in (
@@ -52,7 +52,7 @@ def test_the_demo_replaces_checks_times_and_plots(
 @pytest.mark.usefixtures("packages")
 def test_both_models_are_equally_near_to_float64(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(demo, "network", small_network)
-    subject = demo.prepare(2)
+    subject = demo.prepare(2, torch.device("cpu"))
     assert len(subject.report.replaced) == 1
     before = [value.clone() for value in subject.original.state_dict().values()]
     found = demo.differences(subject)
