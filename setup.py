@@ -268,7 +268,9 @@ class BuildLibraries(build_ext):
                 record[name] = str(reason)
         package = ROOT if self.inplace else Path(self.build_lib).resolve()
         (package / "bam_fused").mkdir(parents=True, exist_ok=True)
-        (package / "bam_fused/build_record.json").write_text(json.dumps(record, indent=1) + "\n")
+        file = package / "bam_fused/build_record.json"
+        before = json.loads(file.read_text()) if file.exists() else {}  # what an earlier build in place left
+        file.write_text(json.dumps(before | record, indent=1) + "\n")
 
     def build_library(self, name: str, output: Path) -> None:
         try:
