@@ -6,11 +6,13 @@ arguments: ``branches="channel"``, ``combine="max"``, ``reduction=4``, ``dilatio
 
 from bam_fused.models.densenet import cifar_densenet100
 from bam_fused.models.mobilenet import mobilenet
+from bam_fused.models.official import load_official
 from bam_fused.models.preresnet import cifar_preresnet110, cifar_wideresnet28
 from bam_fused.models.resnet import (
     cifar_resnet50,
     cifar_resnext29,
     resnet18,
+    resnet34,
     resnet50,
     resnet101,
     resnext50,
@@ -24,8 +26,10 @@ __all__ = [
     "cifar_resnet50",
     "cifar_resnext29",
     "cifar_wideresnet28",
+    "load_official",
     "mobilenet",
     "resnet18",
+    "resnet34",
     "resnet50",
     "resnet101",
     "resnext50",

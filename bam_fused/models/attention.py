@@ -37,7 +37,8 @@ class Attention:
 
     Args:
         kind: None, "bam" (at the bottlenecks), "bam-c" (BAM in every block, the paper's table 2) or "se" (in every block).
-        options: keyword arguments of `BAM` (reduction, dilation, combine, branches, ...), of "se" `reduction` alone.
+        options: keyword arguments of `BAM` (reduction, dilation, combine, branches, ...), and ``official=True`` for
+            `BAM.official` in its place; of "se" `reduction` alone.
 
     Raises:
         TypeError, ValueError: `attention` is none of these, or has no such option.
@@ -54,15 +55,16 @@ class Attention:
             raise TypeError(f"attention='se' takes no option but reduction, got {sorted(options)}")
         self.kind = kind
         self.options = dict(options)
+        self._bam = BAM.official if self.options.pop("official", False) else BAM
 
     def at_bottleneck(self, channels: int) -> nn.Module:
         """The module between two stages, before a downsampling."""
-        return BAM(channels, **self.options) if self.kind == "bam" else nn.Identity()
+        return self._bam(channels, **self.options) if self.kind == "bam" else nn.Identity()
 
     def in_block(self, channels: int) -> nn.Module:
         """The module at the end of a block's own branch, before a residual addition."""
         if self.kind == "bam-c":
-            return BAM(channels, **self.options)
+            return self._bam(channels, **self.options)
         return SqueezeExcitation(channels, **self.options) if self.kind == "se" else nn.Identity()
 
 

@@ -153,6 +153,11 @@ def resnet18(num_classes: int = 1000, *, attention: str | None = None, **options
     return _resnet(BasicBlock, (2, 2, 2, 2), num_classes, "imagenet", Attention(attention, options))
 
 
+def resnet34(num_classes: int = 1000, *, attention: str | None = None, **options: Any) -> ResNet:
+    """ResNet34 for 224 x 224 images; not in the paper, but among the authors' checkpoints."""
+    return _resnet(BasicBlock, (3, 4, 6, 3), num_classes, "imagenet", Attention(attention, options))
+
+
 def wideresnet18(
     num_classes: int = 1000, *, widen: float = 2.0, attention: str | None = None, **options: Any
 ) -> ResNet:

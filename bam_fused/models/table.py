@@ -129,6 +129,12 @@ ROWS: dict[str, tuple[Row, ...]] = {
             "the paper's table 2 prints 34.52, as here; 34.4 is the network with 10 classes"),
         row("ResNeXt29 8x64d + BAM", models.cifar_resnext29, "34.61", None, attention="bam"),
     ),
+    "The authors' code: product, BatchNorm in the hidden layers, none at the end (its own count, ImageNet)": (
+        row("ResNet18 + BAM", models.resnet18, "11.712503", None, attention="bam", official=True),
+        row("ResNet34 + BAM", models.resnet34, "21.820663", None, attention="bam", official=True),
+        row("ResNet50 + BAM", models.resnet50, "25.915099", None, attention="bam", official=True, stride_on="3x3"),
+        row("ResNet101 + BAM", models.resnet101, "44.907227", None, attention="bam", official=True, stride_on="3x3"),
+    ),
 }  # fmt: skip
 
 

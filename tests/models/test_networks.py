@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from bam_fused import models
 # What the paper's tables imply: channels and map size of the BAMs, and the image size.
 PLACES = {
     "resnet18": (224, [(64, 56), (128, 28), (256, 14)]),
+    "resnet34": (224, [(64, 56), (128, 28), (256, 14)]),
     "resnet50": (224, [(256, 56), (512, 28), (1024, 14)]),
     "resnet101": (224, [(256, 56), (512, 28), (1024, 14)]),
     "wideresnet18": (224, [(128, 56), (256, 28), (512, 14)]),
@@ -27,8 +29,16 @@ PLACES = {
     "cifar_resnext29": (32, [(256, 32), (512, 16)]),
     "cifar_densenet100": (32, [(216, 32), (108, 16), (300, 16), (150, 8)]),
 }
-BLOCKS = {"resnet18": 8, "resnet50": 16, "resnet101": 33, "wideresnet18": 8, "resnext50": 16, "mobilenet": 13}
-BLOCKS |= {"squeezenet": 8, "cifar_resnet50": 16, "cifar_preresnet110": 54, "cifar_wideresnet28": 12}
+BLOCKS = {
+    "resnet18": 8,
+    "resnet34": 16,
+    "resnet50": 16,
+    "resnet101": 33,
+    "wideresnet18": 8,
+    "resnext50": 16,
+    "mobilenet": 13,
+}
+BLOCKS |= {"mobilenet": 13, "squeezenet": 8, "cifar_resnet50": 16, "cifar_preresnet110": 54, "cifar_wideresnet28": 12}
 BLOCKS |= {"cifar_resnext29": 9, "cifar_densenet100": 48}
 SMALL = {
     "resnet18": {},
@@ -56,7 +66,7 @@ def seen(name: str, kind: str, **options: object) -> list[tuple[int, int]]:
 
 @pytest.mark.parametrize("name", PLACES)
 def test_bam_stands_where_the_paper_puts_it(name: str) -> None:
-    assert sorted(models.__all__) == sorted(PLACES)
+    assert set(models.__all__) == {*PLACES, "load_official"}
     assert seen(name, "bam") == PLACES[name][1]
 
 
@@ -107,6 +117,45 @@ def test_attention_starts_from_the_plain_network() -> None:
 def test_bad_options_are_named(error: type[Exception], match: str, arguments: dict[str, object]) -> None:
     with torch.device("meta"), pytest.raises(error, match=match):
         models.resnet50(**arguments)
+
+
+def authors_checkpoint(network: nn.Module) -> dict[str, Any]:
+    """A network's weights as the authors' training script saves them."""
+    state = {key: tensor for key, tensor in network.state_dict().items() if not key.startswith("bam")}
+    for name in ("bam1", "bam2", "bam3"):
+        entries = network.get_submodule(name).to_layout("official")
+        state |= {f"{name}.{key}": tensor for key, tensor in entries.items()}
+    return {"epoch": 89, "state_dict": {f"module.{key}": tensor for key, tensor in state.items()}}
+
+
+def test_the_authors_checkpoints_load() -> None:
+    options = {"attention": "bam", "official": True, "num_classes": 10, "stride_on": "3x3"}
+    trained, fresh = models.cifar_resnet50(**options).eval(), models.cifar_resnet50(**options).eval()
+    checkpoint = authors_checkpoint(trained)
+    assert "module.bam1.channel_att.gate_c.gate_c_fc_0.weight" in checkpoint["state_dict"]
+    models.load_official(fresh, checkpoint)
+    x = torch.randn(2, 3, 16, 16)
+    assert torch.equal(fresh(x), trained(x))
+
+
+def test_a_checkpoint_that_does_not_fit_changes_nothing() -> None:
+    checkpoint = authors_checkpoint(models.resnet18(attention="bam", official=True))
+    network = models.resnet18(num_classes=5, attention="bam", official=True)
+    before = {key: tensor.clone() for key, tensor in network.state_dict().items()}
+    with pytest.raises(ValueError, match=r"fc\.bias"):
+        models.load_official(network, checkpoint)
+    assert all(torch.equal(tensor, before[key]) for key, tensor in network.state_dict().items())
+    refused = [
+        (models.resnet18(attention="bam"), "official=True"),
+        (models.resnet18(), "must have BAMs"),
+        (models.cifar_resnet50(attention="bam", official=True), "stride_on"),
+    ]
+    for other, match in refused:
+        with pytest.raises(ValueError, match=match):
+            models.load_official(other, checkpoint)
+    del checkpoint["state_dict"]["module.bam2.spatial_att.gate_s.gate_s_conv_reduce0.weight"]
+    with pytest.raises(ValueError, match="gate_s_conv_reduce0"):
+        models.load_official(models.resnet18(attention="bam", official=True), checkpoint)
 
 
 @pytest.mark.models
