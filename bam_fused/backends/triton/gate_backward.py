@@ -168,7 +168,7 @@ def plan(grad: Description, x: Description, channel: Description, spatial: Descr
     dense = grad_column == 1 and x_row == dx_row == grad_row == view.columns
     config = heuristics.gate_backward(view, dtype, device, dense, batches)
     if config.dense:
-        width = grad_width = vector_width(dtype, view.rows * view.columns, *batches)
+        width = grad_width = vector_width(dtype, view.rows * view.columns, config.row_block * view.columns, *batches)
     else:
         width = vector_width(dtype, view.columns, x_batch, x_row, dx_batch, dx_row)
         grad_width = vector_width(dtype, grad_batch, grad_row) if grad_column == 1 else 1

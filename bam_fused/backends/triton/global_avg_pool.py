@@ -82,7 +82,10 @@ def plan(x: Description) -> tuple[Launch, Sums] | None:
     view = matrices(shape, rows_are_channels)
     batch, row, _ = matrix_strides(shape, stride, rows_are_channels)
     config = heuristics.global_avg_pool(view, dtype, device, row == view.columns, (batch,))
-    width = vector_width(dtype, batch, *((view.rows * view.columns,) if config.dense else (view.columns, row)))
+    if config.dense:
+        width = vector_width(dtype, view.rows * view.columns, config.row_block * view.columns, batch)
+    else:
+        width = vector_width(dtype, view.columns, row, batch)
     unit = 1 if config.dense else width
     down, along = triton.cdiv(view.rows, config.row_block), triton.cdiv(view.columns, config.column_block)
     blocks, tiles = (down, along) if rows_are_channels else (along, down)

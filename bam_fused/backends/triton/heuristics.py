@@ -13,7 +13,7 @@ from operator import itemgetter
 import torch
 
 from bam_fused.backends.triton import tuned
-from bam_fused.backends.triton.matrices import Integers, Matrices, vector_width
+from bam_fused.backends.triton.matrices import VECTOR_BYTES, Integers, Matrices, vector_width
 
 PROGRAMS = 528  # enough to fill a GPU of about 132 SMs with four programs each
 WARPS = 4
@@ -32,6 +32,10 @@ class PointwiseConfig:
     elements: int
     warps: int
 
+    def fits(self, view: Matrices) -> bool:
+        """Whether a kernel can run with it."""
+        return all(_is_power_of_two(size) for size in (self.elements, self.warps)) and self.elements >= VECTOR_BYTES
+
 
 @dataclass(frozen=True)
 class TileConfig:
@@ -43,12 +47,18 @@ class TileConfig:
     splits: int
     warps: int
 
+    def fits(self, view: Matrices) -> bool:
+        """Whether a kernel can run with it: a dense tile holds whole rows."""
+        sizes = self.row_block, self.column_block, self.warps
+        whole_rows = not self.dense or self.column_block >= view.columns
+        return all(_is_power_of_two(size) for size in sizes) and self.splits >= 1 and whole_rows
+
 
 def gate(view: Matrices, dtype: torch.dtype, device: torch.device) -> PointwiseConfig:
     """For `gate`: two vectors per thread, or one where the feature map is too small to fill the GPU with two."""
-    measured = tuned.lookup("gate", view, dtype, device)
+    measured = tuned.lookup("gate", view, dtype, device, PointwiseConfig)
     if measured is not None:
-        return PointwiseConfig(**measured)
+        return measured
     elements = PROGRAM_BYTES // dtype.itemsize
     if view.batch * view.rows * view.columns < PROGRAMS * elements:
         elements //= 2
@@ -63,9 +73,9 @@ def gate_backward(
     `may_be_dense`: rows follow each other without a gap in all feature maps, so that a tile of whole rows can be loaded
     as one run; `batches`: the strides from one sample to the next in these feature maps.
     """
-    measured = tuned.lookup("gate_backward", view, dtype, device)
-    if measured is not None and (may_be_dense or not measured["dense"]):
-        return TileConfig(**measured)
+    measured = tuned.lookup("gate_backward", view, dtype, device, TileConfig)
+    if measured is not None and (may_be_dense or not measured.dense):
+        return measured
     elements = BACKWARD_ELEMENTS if dtype != torch.float64 else BACKWARD_ELEMENTS // 2
     workspace = _workspace_elements(view, dtype)
     choices = []
@@ -81,9 +91,9 @@ def global_avg_pool(
     view: Matrices, dtype: torch.dtype, device: torch.device, may_be_dense: bool, batches: Integers
 ) -> TileConfig:
     """For `global_avg_pool`: programs walk along the rows (NCHW) or down them (NHWC)."""
-    measured = tuned.lookup("global_avg_pool", view, dtype, device)
-    if measured is not None and (may_be_dense or not measured["dense"]):
-        return TileConfig(**measured)
+    measured = tuned.lookup("global_avg_pool", view, dtype, device, TileConfig)
+    if measured is not None and (may_be_dense or not measured.dense):
+        return measured
     workspace = _workspace_elements(view, dtype) / 2  # written and read again beside one pass over x, not three
     choices = []
     for tile in _tiles(view, dtype, PROGRAM_BYTES // dtype.itemsize, may_be_dense, batches):
@@ -144,3 +154,7 @@ def _cover(size: int, block: int) -> int:
 
 def _power_of_two(size: int) -> int:
     return 1 << (size - 1).bit_length()
+
+
+def _is_power_of_two(size: int) -> bool:
+    return size > 0 and size & (size - 1) == 0

@@ -11,7 +11,7 @@ import json
 import logging
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import torch
 
@@ -72,9 +72,32 @@ def _entries(device: torch.device) -> dict[str, Entry]:
     return table.get(device_name(device), {}) if table else {}
 
 
-def lookup(operation: str, view: Matrices, dtype: torch.dtype, device: torch.device) -> Entry | None:
-    """What was measured for a shape on a device; None where nothing was. The table is read once per process."""
-    return _entries(device).get(key(operation, view, dtype)) if device.type != "meta" else None
+class Config(Protocol):
+    """An operation's config in heuristics.py."""
+
+    def fits(self, view: Matrices) -> bool: ...
+
+
+C = TypeVar("C", bound=Config)
+
+
+def lookup(operation: str, view: Matrices, dtype: torch.dtype, device: torch.device, config: type[C]) -> C | None:
+    """What was measured for a shape on a device; None where nothing was. The table is read once per process.
+
+    An entry that is no config, or none that a kernel can run with, is left out and logged.
+    """
+    name = key(operation, view, dtype)
+    entry = _entries(device).get(name) if device.type != "meta" else None
+    if entry is None:
+        return None
+    try:
+        found = config(**entry)
+        if found.fits(view):
+            return found
+    except TypeError:
+        pass
+    log.warning("the entry %r of the Triton table %s is left out: %s is no config that fits", name, path(), entry)
+    return None
 
 
 def forget() -> None:
