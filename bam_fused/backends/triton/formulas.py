@@ -52,13 +52,20 @@ def tile_position(columns, R_BLOCK: tl.constexpr, K_BLOCK: tl.constexpr, DENSE: 
 
 @triton.jit
 def tile_offsets(
-    row, column, stride, R_BLOCK: tl.constexpr, K_BLOCK: tl.constexpr, DENSE: tl.constexpr, FAR: tl.constexpr
+    row,
+    column,
+    stride,
+    UNIT: tl.constexpr,
+    R_BLOCK: tl.constexpr,
+    K_BLOCK: tl.constexpr,
+    DENSE: tl.constexpr,
+    FAR: tl.constexpr,
 ):
     """Offset in memory of every lane from the tile's first element, in 64 bits if FAR: 32 take half the registers."""
     if DENSE:
         return tl.arange(0, R_BLOCK * K_BLOCK)
     else:
-        return (row.to(tl.int64) if FAR else row) * stride + column
+        return (row.to(tl.int64) if FAR else row) * stride * UNIT + column
 
 
 @triton.jit

@@ -57,7 +57,7 @@ def gate_kernel(
     program = tl.program_id(0).to(tl.int64)
     n = program // programs
     first = (program % programs) * (VECTORS * WIDTH)
-    length = columns if CROSSING else columns * WIDTH
+    length = (columns if SHORT_ROWS else columns.to(tl.int64)) * (1 if CROSSING else WIDTH)
     vector = tl.arange(0, VECTORS)[:, None] * WIDTH
     lane = tl.arange(0, WIDTH)[None, :]
 
@@ -78,14 +78,14 @@ def gate_kernel(
         out_at = x_at
     else:
         v_at = column
-        x_at = row * (x_row * WIDTH) + column
-        out_at = row * (out_row * WIDTH) + column
-    v_at = n * (v_batch * V_WIDTH) + v_at * v_column
+        x_at = row * x_row * WIDTH + column
+        out_at = row * out_row * WIDTH + column
+    v_at = n * v_batch * V_WIDTH + v_at * v_column
     v = tl.load(v_ptr + v_at, live, 0.0, eviction_policy="evict_last").to(WIDE)
-    x = tl.load(x_ptr + n * (x_batch * WIDTH) + x_at, live, 0.0, eviction_policy="evict_first").to(WIDE)
+    x = tl.load(x_ptr + n * x_batch * WIDTH + x_at, live, 0.0, eviction_policy="evict_first").to(WIDE)
 
     out = x + x * sigmoid(combine_logits(u, v, COMBINE))
-    tl.store(out_ptr + n * (out_batch * WIDTH) + out_at, out.to(out_ptr.dtype.element_ty), live)
+    tl.store(out_ptr + n * out_batch * WIDTH + out_at, out.to(out_ptr.dtype.element_ty), live)
 
 
 @functools.lru_cache(maxsize=1024)

@@ -82,33 +82,33 @@ def gate_backward_kernel(
     slab = program % slabs
     split = (program // slabs) % splits
     n = program // slabs // splits
-    length = columns * UNIT
+    length = columns if DENSE else columns.to(tl.int64) * UNIT
     first_column = slab * K_BLOCK
     columns_left = length - first_column
 
     row, column = tile_position(length, R_BLOCK, K_BLOCK, DENSE)
     in_column = column < columns_left
-    x_at = tile_offsets(row, column, x_row * UNIT, R_BLOCK, K_BLOCK, DENSE, FAR)
+    x_at = tile_offsets(row, column, x_row, UNIT, R_BLOCK, K_BLOCK, DENSE, FAR)
     # Not (1, K_BLOCK): loads of a shape share a layout, and another one here would have the compiler do everything twice.
     v_at = tl.broadcast_to(n * v_batch + (first_column + column) * v_column, x_at.shape)
     v = tl.load(v_ptr + v_at, tl.broadcast_to(in_column, x_at.shape), 0.0, eviction_policy="evict_last").to(WIDE)
-    dx_at = tile_offsets(row, column, dx_row * UNIT, R_BLOCK, K_BLOCK, DENSE, FAR)
-    grad_at = tile_offsets(row, column * GRAD_COLUMN, grad_row * GRAD_UNIT, R_BLOCK, K_BLOCK, DENSE, FAR)
+    dx_at = tile_offsets(row, column, dx_row, UNIT, R_BLOCK, K_BLOCK, DENSE, FAR)
+    grad_at = tile_offsets(row, column * GRAD_COLUMN, grad_row, GRAD_UNIT, R_BLOCK, K_BLOCK, DENSE, FAR)
     each_row = tl.arange(0, R_BLOCK) if DENSE else row
     u_at = each_row.to(tl.int64) * u_row if FAR else each_row * u_row
-    x_ptr += n * (x_batch * WIDTH) + first_column
-    dx_ptr += n * (dx_batch * WIDTH) + first_column
-    grad_ptr += n * (grad_batch * GRAD_WIDTH) + first_column * GRAD_COLUMN
+    x_ptr += n * x_batch * WIDTH + first_column
+    dx_ptr += n * dx_batch * WIDTH + first_column
+    grad_ptr += n * grad_batch * GRAD_WIDTH + first_column * GRAD_COLUMN
     u_ptr += n * u_batch
     dv = tl.zeros(x_at.shape, WIDE)
 
-    for step in range(split * walk, tl.minimum((split + 1) * walk, tl.cdiv(rows, R_BLOCK))):
+    for step in range(split * walk, tl.minimum((split + 1) * walk, tl.cdiv(rows.to(tl.int64), R_BLOCK))):
         first_row = step * R_BLOCK
         rows_left = rows - first_row
         live = tile_mask(row, column, rows_left, columns_left, WIDTH, R_BLOCK, K_BLOCK, DENSE)
-        x_tile = x_ptr + tl.multiple_of(first_row * (x_row * UNIT), WIDTH)
-        dx_tile = dx_ptr + tl.multiple_of(first_row * (dx_row * UNIT), WIDTH)
-        grad_tile = grad_ptr + tl.multiple_of(first_row * (grad_row * GRAD_UNIT), GRAD_WIDTH)
+        x_tile = x_ptr + tl.multiple_of(first_row * x_row * UNIT, WIDTH)
+        dx_tile = dx_ptr + tl.multiple_of(first_row * dx_row * UNIT, WIDTH)
+        grad_tile = grad_ptr + tl.multiple_of(first_row * grad_row * GRAD_UNIT, GRAD_WIDTH)
         u_tile = u_ptr + first_row * u_row
         u = tl.load(u_tile + u_at, each_row < rows_left, 0.0, eviction_policy="evict_last").to(WIDE)
         u = of_row(u, row, R_BLOCK, DENSE)

@@ -46,18 +46,18 @@ def global_avg_pool_kernel(
     block = program % blocks
     split = (program // blocks) % splits
     n = program // blocks // splits
-    length = columns * UNIT
-    tiles = tl.cdiv(length, K_BLOCK) if ALONG_ROWS else tl.cdiv(rows, R_BLOCK)
+    length = columns if DENSE else columns.to(tl.int64) * UNIT
+    tiles = tl.cdiv(length, K_BLOCK) if ALONG_ROWS else tl.cdiv(rows.to(tl.int64), R_BLOCK)
 
     row, column = tile_position(length, R_BLOCK, K_BLOCK, DENSE)
-    x_at = tile_offsets(row, column, x_row * UNIT, R_BLOCK, K_BLOCK, DENSE, FAR)
-    x_ptr += n * (x_batch * WIDTH)
+    x_at = tile_offsets(row, column, x_row, UNIT, R_BLOCK, K_BLOCK, DENSE, FAR)
+    x_ptr += n * x_batch * WIDTH
     sums = tl.zeros(x_at.shape, WIDE)
     for step in range(split * walk, tl.minimum((split + 1) * walk, tiles)):
         first_row = (block if ALONG_ROWS else step) * R_BLOCK
         first_column = (step if ALONG_ROWS else block) * K_BLOCK
         live = tile_mask(row, column, rows - first_row, length - first_column, WIDTH, R_BLOCK, K_BLOCK, DENSE)
-        x_tile = x_ptr + tl.multiple_of(first_row * (x_row * UNIT), WIDTH) + first_column
+        x_tile = x_ptr + tl.multiple_of(first_row * x_row * UNIT, WIDTH) + first_column
         sums += tl.load(x_tile + x_at, live, 0.0, eviction_policy="evict_first").to(WIDE)
 
     CHANNELS: tl.constexpr = R_BLOCK if ALONG_ROWS else K_BLOCK

@@ -117,6 +117,24 @@ def test_every_storage_offset(device, offset):
     check_gate(device, x, *logits(shape), gradient(shape), "sum")
 
 
+@pytest.mark.parametrize("stride", [(2**31, 16, 4, 1), (0, 2**28, 4, 1), (2**31, 1, 32, 8), (0, 1, 2**29, 2**27)])
+def test_offsets_beyond_32_bits(device, stride):
+    """Views whose samples, rows or pixels lie 2^31 elements apart, in memory that is reserved but hardly touched."""
+    shape = (2 if stride[0] else 1, 9 if stride[1] > 16 else 8, 4, 4)
+    reach = sum(step * (size - 1) for step, size in zip(stride, shape, strict=True)) + 1
+    try:
+        far = [torch.empty(reach, dtype=torch.bfloat16, device=device).as_strided(shape, stride) for _ in range(2)]
+    except RuntimeError:
+        pytest.skip(f"cannot reserve {4 * reach / 2**30:.0f} GiB")
+    x, grad = (view.copy_(torch.randn(shape)) for view in far)
+    near = [t.clone(memory_format=torch.contiguous_format) for t in (x, grad)]
+    channel, spatial = (t.to(device) for t in logits(shape))
+    ours = with_gradients(bam_fused.gate, x, channel, spatial, grad, "product")
+    for a, b in zip(ours, with_gradients(bam_fused.gate, near[0], channel, spatial, near[1], "product"), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-2, atol=1e-5)
+    torch.testing.assert_close(bam_fused.global_avg_pool(x), bam_fused.global_avg_pool(near[0]))
+
+
 @pytest.mark.filterwarnings("ignore:.*:RuntimeWarning")  # numpy's, in the interpreter
 @pytest.mark.parametrize("combine", COMBINES)
 @pytest.mark.parametrize("format", ["contiguous", "channels_last"])

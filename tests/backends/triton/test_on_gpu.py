@@ -1,4 +1,4 @@
-"""What only a GPU can show of the Triton backend: CUDA graphs, streams, other devices, tensors of more than 2^31 elements."""
+"""What only a GPU can show of the Triton backend: CUDA graphs, streams, other devices, more than 2^31 elements."""
 
 from __future__ import annotations
 
