@@ -106,9 +106,10 @@ def gate_backward_kernel(
         first_row = step * R_BLOCK
         rows_left = rows - first_row
         live = tile_mask(row, column, rows_left, columns_left, WIDTH, R_BLOCK, K_BLOCK, DENSE)
-        x_tile = x_ptr + tl.multiple_of(first_row * x_row * UNIT, WIDTH)
-        dx_tile = dx_ptr + tl.multiple_of(first_row * dx_row * UNIT, WIDTH)
-        grad_tile = grad_ptr + tl.multiple_of(first_row * grad_row * GRAD_UNIT, GRAD_WIDTH)
+        # The hints stand on products that the compiler keeps: one by a UNIT of 1 would vanish, and its hint with it.
+        x_tile = x_ptr + tl.multiple_of(first_row * UNIT * x_row, WIDTH)
+        dx_tile = dx_ptr + tl.multiple_of(first_row * UNIT * dx_row, WIDTH)
+        grad_tile = grad_ptr + tl.multiple_of(first_row * GRAD_UNIT * grad_row, GRAD_WIDTH)
         u_tile = u_ptr + first_row * u_row
         u = tl.load(u_tile + u_at, each_row < rows_left, 0.0, eviction_policy="evict_last").to(WIDE)
         u = of_row(u, row, R_BLOCK, DENSE)
@@ -173,7 +174,7 @@ def plan(grad: Description, x: Description, channel: Description, spatial: Descr
         width = vector_width(dtype, view.columns, x_batch, x_row, dx_batch, dx_row)
         grad_width = vector_width(dtype, grad_batch, grad_row) if grad_column == 1 else 1
     unit, grad_unit = (1, 1) if config.dense else (width, grad_width)
-    slabs = triton.cdiv(view.columns, config.column_block)
+    slabs, tiles = triton.cdiv(view.columns, config.column_block), triton.cdiv(view.rows, config.row_block)
     launch = Launch(
         gate_backward_kernel,
         device,
@@ -183,7 +184,7 @@ def plan(grad: Description, x: Description, channel: Description, spatial: Descr
         columns=view.columns // unit,
         slabs=slabs,
         splits=config.splits,
-        walk=triton.cdiv(triton.cdiv(view.rows, config.row_block), config.splits),
+        walk=triton.cdiv(tiles, config.splits),
         grad_batch=grad_batch // grad_width,
         grad_row=grad_row // grad_unit,
         x_batch=x_batch // width,

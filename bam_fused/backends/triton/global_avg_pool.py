@@ -21,14 +21,15 @@ from bam_fused.backends.triton.partials import Sums
 from bam_fused.checks import check_feature_map
 
 
-@triton.jit(do_not_specialize=["rows", "columns", "blocks", "splits", "walk", "x_batch", "x_row", "divisor"])
+@triton.jit(do_not_specialize=["rows", "columns", "blocks", "tiles", "splits", "walk", "x_batch", "x_row", "divisor"])
 def global_avg_pool_kernel(
     x_ptr,
     out_ptr,  # (batch, splits, channels)
     rows,
     columns,  # this and the strides of x count WIDTH elements; if DENSE, only the one over the batch does
     blocks,  # of channels
-    splits,  # of the walk
+    tiles,  # of the walk over H and W
+    splits,  # of this walk
     walk,  # tiles of one split
     x_batch,
     x_row,
@@ -47,7 +48,6 @@ def global_avg_pool_kernel(
     split = (program // blocks) % splits
     n = program // blocks // splits
     length = columns if DENSE else columns.to(tl.int64) * UNIT
-    tiles = tl.cdiv(length, K_BLOCK) if ALONG_ROWS else tl.cdiv(rows.to(tl.int64), R_BLOCK)
 
     row, column = tile_position(length, R_BLOCK, K_BLOCK, DENSE)
     x_at = tile_offsets(row, column, x_row, UNIT, R_BLOCK, K_BLOCK, DENSE, FAR)
@@ -57,7 +57,7 @@ def global_avg_pool_kernel(
         first_row = (block if ALONG_ROWS else step) * R_BLOCK
         first_column = (step if ALONG_ROWS else block) * K_BLOCK
         live = tile_mask(row, column, rows - first_row, length - first_column, WIDTH, R_BLOCK, K_BLOCK, DENSE)
-        x_tile = x_ptr + tl.multiple_of(first_row * x_row * UNIT, WIDTH) + first_column
+        x_tile = x_ptr + tl.multiple_of(first_row * UNIT * x_row, WIDTH) + first_column
         sums += tl.load(x_tile + x_at, live, 0.0, eviction_policy="evict_first").to(WIDE)
 
     CHANNELS: tl.constexpr = R_BLOCK if ALONG_ROWS else K_BLOCK
@@ -99,6 +99,7 @@ def plan(x: Description) -> tuple[Launch, Sums] | None:
         rows=view.rows,
         columns=view.columns // unit,
         blocks=blocks,
+        tiles=tiles,
         splits=config.splits,
         walk=triton.cdiv(tiles, config.splits),
         x_batch=batch // width,
