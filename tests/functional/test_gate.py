@@ -261,6 +261,16 @@ def test_transforms_of_torch_func():
     torch.testing.assert_close(gradients, 1 + torch.sigmoid(channel[..., None, None] + spatial))
 
 
+def test_forward_mode_differentiation():
+    shape = (2, 3, 4, 5)
+    x = feature_map(shape, torch.float64)
+    channel, spatial = logits(shape, torch.float64)
+    with torch.autograd.forward_ad.dual_level():
+        dual = torch.autograd.forward_ad.make_dual(x, torch.ones_like(x))
+        tangent = torch.autograd.forward_ad.unpack_dual(bam_fused.gate(dual, channel, spatial)).tangent
+    torch.testing.assert_close(tangent, 1 + torch.sigmoid(channel[..., None, None] + spatial))
+
+
 def test_exported_graph_has_standard_operators_only():
     class Gate(torch.nn.Module):
         def forward(self, x: Tensor, channel: Tensor, spatial: Tensor) -> Tensor:
