@@ -123,34 +123,39 @@ def bottlenecks(trace: Trace) -> list[Place]:
         ValueError: there is no downsampling between feature maps.
     """
     kind, found = blocks(trace)
-    found = found + _innermost(_joining(trace, "tokens"))  # blocks as well, though only a stage's output may be a map
-    inner = {call for block in found for call in _descendants(block)}
-    maps = [call for call in trace.calls if call not in inner and call.parents and trace.is_wide(call.output)]
-    holds_block = {id(call) for block in found for call in (block, *block.parents)}
-    image = trace.image.shape[-2]
-    smallest = min((call.output.shape[-2] for call in maps), default=image)
-    stem = image / 2 if round(math.log2(image / smallest)) >= 4 else math.inf
-
-    chosen: list[Call] = []
-    size = image
-    for index, call in enumerate(maps):
-        rows = call.output.shape[-2]
-        if rows >= size:
-            continue
-        if not size / 5 < rows <= size * 0.75:  # an unpadded convolution, or a pooling of everything
-            size = rows
-            continue
-        before = [earlier for earlier in maps[:index] if earlier.output.shape[-2] == size]
-        ends = [earlier for earlier in before if id(earlier) in holds_block] if found else before
-        if ends and size < stem * 0.75:
-            chosen.append(_alone(trace, ends))
-            chosen += [after for after in maps if kind == "cat" and _is_transition(after, ends[-1], call, holds_block)]
-        size = rows
+    tokens = _innermost(_joining(trace, "tokens"))  # blocks as well, though only a stage's output may be a map
+    chosen = _before_downsampling(trace, found + tokens, kind)
+    if not chosen and not tokens:
+        chosen = _before_downsampling(trace, [], "")  # blocks in the decoder only, as in a U-Net
     if not chosen:
         raise ValueError(
             "at='auto': no downsampling between feature maps (N, C, H, W) was seen; name the modules instead, at=[...]"
         )
     return [_place(trace, call, AFTER) for call in chosen]
+
+
+def _before_downsampling(trace: Trace, found: list[Call], kind: str) -> list[Call]:
+    """For each downsampling the call that returned the last map before it, and DenseNet's transitions."""
+    inner = {call for block in found for call in _descendants(block)}
+    maps = [call for call in trace.calls if call not in inner and call.parents and trace.is_wide(call.output)]
+    holds_block = {id(call) for block in found for call in (block, *block.parents)}
+    image = trace.image.shape[-2]
+    smallest = min((call.output.shape[-2] for call in maps), default=image)
+    largest = image / 3 if round(math.log2(image / smallest)) >= 4 else image
+    chosen: list[Call] = []
+    size = image
+    for index, call in enumerate(maps):
+        rows = call.output.shape[-2]
+        if size / 5 < rows <= size * 0.75:  # neither an unpadded convolution nor a pooling of everything
+            before = [earlier for earlier in maps[:index] if earlier.output.shape[-2] == size]
+            ends = [earlier for earlier in before if id(earlier) in holds_block] if found else before
+            if ends and size <= largest:
+                chosen.append(_alone(trace, ends))
+                chosen += [
+                    after for after in maps if kind == "cat" and _is_transition(after, ends[-1], call, holds_block)
+                ]
+        size = min(size, rows)
+    return chosen
 
 
 def _descendants(call: Call) -> list[Call]:

@@ -269,6 +269,37 @@ def test_images_need_not_have_the_first_convolutions_channels() -> None:
     assert [(entry.name, entry.channels) for entry in report] == [("1.bam", 16), ("2.bam", 32)]
 
 
+class UNet(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.down = nn.ModuleList(nn.Sequential(nn.Conv2d(c, 2 * c, 3, padding=1), nn.ReLU()) for c in (16, 32, 64))
+        self.stem, self.head = nn.Conv2d(3, 16, 1), nn.Conv2d(32, 2, 1)
+        self.up = nn.ModuleList([Up(128, 64), Up(64, 32)])
+
+    def forward(self, x: Tensor) -> Tensor:
+        kept = []
+        x = self.stem(x)
+        for index, stage in enumerate(self.down):
+            x = stage(x if index == 0 else nn.functional.max_pool2d(x, 2))
+            kept.append(x)
+        for stage, skip in zip(self.up, (kept[1], kept[0]), strict=True):
+            x = stage(x, skip)
+        return self.head(x)
+
+
+class Up(nn.Module):
+    def __init__(self, channels: int, out: int) -> None:
+        super().__init__()
+        self.reduce, self.mix = nn.Conv2d(channels, out, 1), nn.Conv2d(2 * out, out, 3, padding=1)
+
+    def forward(self, x: Tensor, skip: Tensor) -> Tensor:
+        return self.mix(torch.cat((nn.functional.interpolate(self.reduce(x), scale_factor=2), skip), 1))
+
+
+def test_a_u_net_gets_them_in_its_encoder() -> None:
+    assert [(entry.name, entry.channels) for entry in insert_bam(UNet())] == [("down.0.bam", 32), ("down.1.bam", 64)]
+
+
 def test_an_example_replaces_the_drawn_images() -> None:
     class TwoInputs(nn.Module):
         def __init__(self) -> None:
