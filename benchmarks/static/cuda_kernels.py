@@ -1,0 +1,191 @@
+"""What nvcc made of the CUDA kernels, read without a GPU: registers, shared and local memory, instructions per element.
+
+    python benchmarks/static/cuda_kernels.py [library.so] [--output cuda_kernels.md]
+
+Without a library it builds one for the default architectures into build/cuda_static (a minute on two cores) with the
+Python that runs it, which needs a CUDA build of PyTorch. `cuobjdump` is the toolkit's or the one in Triton's package.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+DTYPES = {"d": "float64", "f": "float32", "13__nv_bfloat16": "bfloat16", "6__half": "float16"}
+COMBINES = ("sum", "product", "max")
+NAME = re.compile(
+    r"\d(gate|gate_backward|global_avg_pool)_kernelI"
+    r"(13__nv_bfloat16|6__half|f|d)Li(\d+)ELb([01])EL(?:NS_7CombineE(\d)|b([01]))E"
+)
+INSTRUCTION = re.compile(r"^\s*/\*([0-9a-f]{4,5})\*/\s+(.*?);")
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """One instance of a kernel for one architecture."""
+
+    arch: str
+    operation: str
+    dtype: str
+    access: str
+    variant: str
+    vector: int
+    registers: int
+    stack: int
+    shared: int
+    local: int
+    sass: tuple[str, ...]
+    """Its instructions, "address: text", in order."""
+
+    @property
+    def streams(self) -> int:
+        """How many feature maps it reads."""
+        return 2 if self.operation == "gate_backward" else 1
+
+    def loop(self) -> tuple[str, ...]:
+        """The innermost loop around the loads of the feature map."""
+        addresses = [int(line.split(":")[0], 16) for line in self.sass]
+        loads = [i for i, line in enumerate(self.sass) if "LDG.E.EF" in line]
+        bodies = []
+        for end, line in enumerate(self.sass):
+            target = re.search(r"\bBRA(?:\.\w+)* (?:!?U?P\d+, )?`?\(?0x([0-9a-f]+)", line)
+            if target and int(target[1], 16) <= addresses[end]:
+                start = addresses.index(int(target[1], 16))
+                if start <= loads[0] and loads[-1] <= end:
+                    bodies.append(self.sass[start : end + 1])
+        return min(bodies, key=len)
+
+    def instructions_per_element(self) -> float:
+        """Of the loop around the loads, every branch taken: an upper bound."""
+        body = self.loop()
+        loads = sum("LDG.E.EF" in line for line in body)
+        return len(body) / (loads * self.vector / self.streams)
+
+
+def cuobjdump() -> str:
+    """The disassembler of the CUDA toolkit, or Triton's.
+
+    Raises:
+        FileNotFoundError: there is neither.
+    """
+    folders = [os.environ.get(name, "") + "/bin" for name in ("CUDA_HOME", "CUDA_PATH") if os.environ.get(name)]
+    found = shutil.which("cuobjdump", path=os.pathsep.join([*folders, os.environ.get("PATH", "")]))
+    spec = importlib.util.find_spec("triton")
+    if found is None and spec is not None and spec.origin is not None:
+        packaged = Path(spec.origin).parent / "backends/nvidia/bin/cuobjdump"
+        found = str(packaged) if packaged.exists() else None
+    if found is None:
+        raise FileNotFoundError("no cuobjdump: neither a CUDA toolkit nor Triton's package has one")
+    return found
+
+
+def _dump(library: Path, what: str) -> list[str]:
+    done = subprocess.run([cuobjdump(), what, str(library)], capture_output=True, text=True, check=True)
+    return done.stdout.splitlines()
+
+
+def _by_function(lines: list[str]) -> dict[tuple[str, str], list[str]]:
+    """(architecture, mangled name) -> the lines below it."""
+    found: dict[tuple[str, str], list[str]] = {}
+    arch, current = "", None
+    for line in lines:
+        if match := re.match(r"arch = (sm_\w+)", line):
+            arch, current = match[1], None
+        elif match := re.match(r"\s*Function\s*:?\s*(\S+?):?$", line):
+            current = found.setdefault((arch, match[1]), [])
+        elif current is not None:
+            current.append(line)
+    return found
+
+
+def read(library: Path) -> list[Kernel]:
+    """Every kernel in a library, for every architecture in it."""
+    sass = _by_function(_dump(library, "--dump-sass"))
+    kernels = []
+    for (arch, name), lines in _by_function(_dump(library, "--dump-resource-usage")).items():
+        match = NAME.search(name)
+        if match is None:
+            continue
+        operation, dtype, vector, straddle, combine, rows = match.groups()
+        usage = dict(re.findall(r"(REG|STACK|SHARED|LOCAL):(\d+)", " ".join(lines)))
+        access = "element" if vector == "1" else "16 bytes across rows" if straddle == "1" else "16 bytes"
+        instructions = (INSTRUCTION.match(line) for line in sass[arch, name])
+        kernels.append(
+            Kernel(
+                arch=arch,
+                operation=operation,
+                dtype=DTYPES[dtype],
+                access=access,
+                variant=COMBINES[int(combine)] if combine else ("of rows" if rows == "1" else "of columns"),
+                vector=int(vector),
+                registers=int(usage["REG"]),
+                stack=int(usage["STACK"]),
+                shared=int(usage["SHARED"]),
+                local=int(usage["LOCAL"]),
+                sass=tuple(f"{found[1]}: {found[2]}" for found in instructions if found),
+            )
+        )
+    return kernels
+
+
+def build(folder: Path, architectures: str = "") -> Path:
+    """Build the package with its CUDA library into a folder; the library.
+
+    `architectures` as in TORCH_CUDA_ARCH_LIST; empty means setup.py's default.
+    """
+    environment = os.environ | {"BAM_FUSED_BUILD": "cuda", "TORCH_CUDA_ARCH_LIST": architectures}
+    command = [sys.executable, "setup.py", "-q", "build", "--build-lib", str(folder / "lib"), "--build-temp", str(folder / "temp")]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    if done.returncode != 0:
+        raise RuntimeError(f"the CUDA library does not build:\n{(done.stdout + done.stderr)[-2000:]}")
+    return next((folder / "lib").rglob("backends/cuda/_C*.so"))
+
+
+def table(kernels: list[Kernel]) -> str:
+    """Markdown: for each kernel and architecture registers, then instructions per element; the widest of its variants."""
+    archs = sorted({kernel.arch for kernel in kernels}, key=lambda arch: int(re.sub(r"\D", "", arch)))
+    groups: dict[tuple[str, str, str], dict[str, list[Kernel]]] = {}
+    for kernel in kernels:
+        key = (kernel.operation, kernel.dtype, kernel.access)
+        groups.setdefault(key, {}).setdefault(kernel.arch, []).append(kernel)
+    lines = [
+        "# The CUDA kernels as compiled",
+        "",
+        "Made by `python benchmarks/static/cuda_kernels.py`, read from the machine code; nothing here was measured on a GPU.",
+        "Registers per thread / instructions per element of the loop around the loads (every branch taken: an upper bound);",
+        "the larger of a kernel's variants (sum, product, max; of rows, of columns). Shared memory is per block of 256 threads.",
+        f"Local memory (spills, stack): {max(kernel.local + kernel.stack for kernel in kernels)} bytes in every kernel.",
+        "",
+        "| operation | dtype | access | shared | " + " | ".join(archs) + " |",
+        "|---|---|---|---|" + "---|" * len(archs),
+    ]
+    for (operation, dtype, access), by_arch in sorted(groups.items()):
+        shared = max(kernel.shared for found in by_arch.values() for kernel in found)
+        cells = [
+            f"{max(k.registers for k in found)} / {max(k.instructions_per_element() for k in found):.1f}"
+            for found in (by_arch[arch] for arch in archs)
+        ]
+        lines.append(f"| {operation} | {dtype} | {access} | {shared} | " + " | ".join(cells) + " |")
+    return "\n".join([*lines, ""])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("library", nargs="?", type=Path)
+    parser.add_argument("--output", type=Path, default=Path(__file__).with_suffix(".md"))
+    options = parser.parse_args()
+    kernels = read(options.library or build(ROOT / "build" / "cuda_static"))
+    options.output.write_text(table(kernels))
+    print(f"{options.output}: {len(kernels)} kernels")
+
+
+if __name__ == "__main__":
+    main()

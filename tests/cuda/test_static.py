@@ -1,0 +1,152 @@
+"""The CUDA library as nvcc builds it, checked without a GPU: machine code, imported symbols, registration, introspection."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+
+pytestmark = [
+    pytest.mark.cuda_build,
+    pytest.mark.skipif(torch.version.cuda is None, reason="this PyTorch was built without CUDA"),
+]
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def load(name: str, path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+cuda_kernels = load("cuda_kernels", ROOT / "benchmarks" / "static" / "cuda_kernels.py")
+
+
+def built(folder: str, architectures: str) -> Path:
+    try:
+        return cuda_kernels.build(ROOT / "build" / folder, architectures)
+    except RuntimeError as failure:
+        if "no CUDA compiler" in str(failure):
+            pytest.skip("no CUDA compiler (nvcc)")
+        raise
+
+
+@pytest.fixture(scope="module")
+def library() -> Path:
+    """For two architectures, which takes half a minute the first time; ninja keeps the objects for the next."""
+    return built("cuda_tests", "8.0 9.0+PTX")
+
+
+@pytest.fixture(scope="module")
+def kernels(library: Path) -> list:
+    return cuda_kernels.read(library)
+
+
+def check_machine_code(kernels: list) -> None:
+    for kernel in kernels:
+        name = f"{kernel.arch} {kernel.operation} {kernel.dtype} {kernel.access} {kernel.variant}"
+        text = "\n".join(kernel.sass)
+        assert kernel.local == 0 and kernel.stack == 0, f"{name} uses local memory"
+        assert not re.search(r"\b(LDL|STL)\b", text), f"{name} spills"
+        loads = re.findall(r"LDG\.E\.EF(\.\w+)*", text)
+        assert loads, f"{name}: no streamed load"
+        wide = kernel.vector > 1
+        assert bool(re.search(r"LDG\.E\.EF\.128", text)) == wide, name
+        if wide:
+            assert all(load == ".128" for load in loads), f"{name}: a narrower load of a feature map"
+            if kernel.operation != "global_avg_pool":
+                assert re.search(r"\bSTG\.E\.128", text), f"{name}: no store of 16 bytes"
+        assert not re.search(r"\b(RED|ATOMG)\S*\.F(16|32|64)", text), f"{name}: an atomic on a value"
+
+
+def test_machine_code_of_two_architectures(kernels: list) -> None:
+    assert {kernel.arch for kernel in kernels} == {"sm_80", "sm_90"}
+    assert len(kernels) == 2 * (30 + 30 + 20)
+    check_machine_code(kernels)
+
+
+def test_16_bit_kernels_use_the_hardware_exponential(kernels: list) -> None:
+    for kernel in kernels:
+        if kernel.operation == "gate" and kernel.dtype in ("bfloat16", "float16") and kernel.vector > 1:
+            body = " ".join(kernel.loop())
+            elements = sum("LDG.E.EF" in line for line in kernel.loop()) * kernel.vector
+            assert body.count("MUFU.EX2") == elements and body.count("MUFU.RCP") == elements
+
+
+@pytest.mark.slow
+def test_machine_code_of_all_default_architectures() -> None:
+    kernels = cuda_kernels.read(built("cuda_static", ""))
+    assert {kernel.arch for kernel in kernels} >= {"sm_75", "sm_80", "sm_86", "sm_89", "sm_90"}
+    check_machine_code(kernels)
+    table = ROOT / "benchmarks" / "static" / "cuda_kernels.md"
+    if "13.0" in (torch.version.cuda or ""):
+        assert table.read_text() == cuda_kernels.table(kernels), "make it again: python benchmarks/static/cuda_kernels.py"
+
+
+def test_no_symbol_of_libtorch_but_the_stable_ones(library: Path) -> None:
+    listed = subprocess.run(["nm", "-D", "--undefined-only", str(library)], capture_output=True, text=True, check=True)
+    symbols = [line.split()[-1] for line in listed.stdout.splitlines()]
+    assert any(symbol.startswith("aoti_torch_") for symbol in symbols)
+    assert [symbol for symbol in symbols if re.match(r"_ZNK?\d*(2at|3c10|5torch)", symbol)] == []
+    assert [symbol for symbol in symbols if re.match(r"cuda[A-Z]", symbol)] == [], "the CUDA runtime is not linked statically"
+
+
+def run_with(library: Path, code: str) -> str:
+    """Run code in a fresh Python that imports the built package."""
+    environment = os.environ | {"PYTHONPATH": str(library.parents[3])}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, cwd=library.parent)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout
+
+
+def test_the_library_loads_and_registers_its_operators(library: Path) -> None:
+    code = """
+import json, torch, bam_fused
+from bam_fused.backends import cuda
+keys = {name: torch._C._dispatch_has_kernel_for_dispatch_key("bam_fused::" + name, "CUDA")
+        for name in ("gate", "gate_backward", "global_avg_pool")}
+print(json.dumps({"registered": keys, "info": cuda.build_info(), "why_not": cuda.why_not(torch.device("cuda"))}))
+"""
+    said = json.loads(run_with(library, code))
+    assert all(said["registered"].values())
+    assert said["info"]["architectures"] == "8.0 9.0+PTX" and said["info"]["torch_target"] == "2.10"
+    assert said["why_not"] == (None if torch.cuda.is_available() else "no CUDA device")
+
+
+@pytest.mark.gpu
+def test_the_driver_confirms_what_the_machine_code_says(library: Path) -> None:
+    code = "import json; from bam_fused.backends import cuda; print(json.dumps(cuda.kernels()))"
+    found = json.loads(run_with(library, code))
+    assert len(found) == 80
+    assert all(kernel["local_bytes"] == 0 and kernel["blocks_per_multiprocessor"] >= 2 for kernel in found)
+
+
+def test_every_kernel_is_listed_for_introspection(library: Path) -> None:
+    """`kernels()` needs a device; without one its error names the driver, not a missing symbol."""
+    if torch.cuda.is_available():
+        pytest.skip("covered with the device")
+    code = """
+from bam_fused.backends import cuda
+try:
+    cuda.kernels()
+except RuntimeError as error:
+    print(error)
+"""
+    assert "reading the current device" in run_with(library, code)
+
+
+def test_architectures_that_nvcc_does_not_know_are_refused() -> None:
+    with pytest.raises(RuntimeError, match="TORCH_CUDA_ARCH_LIST: this nvcc does not know '1.0'"):
+        cuda_kernels.build(ROOT / "build" / "cuda_refused", "1.0")
