@@ -142,7 +142,16 @@ def build(folder: Path, architectures: str = "") -> Path:
     `architectures` as in TORCH_CUDA_ARCH_LIST; empty means setup.py's default.
     """
     environment = os.environ | {"BAM_FUSED_BUILD": "cuda", "TORCH_CUDA_ARCH_LIST": architectures}
-    command = [sys.executable, "setup.py", "-q", "build", "--build-lib", str(folder / "lib"), "--build-temp", str(folder / "temp")]
+    command = [
+        sys.executable,
+        "setup.py",
+        "-q",
+        "build",
+        "--build-lib",
+        str(folder / "lib"),
+        "--build-temp",
+        str(folder / "temp"),
+    ]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     if done.returncode != 0:
         raise RuntimeError(f"the CUDA library does not build:\n{(done.stdout + done.stderr)[-2000:]}")
@@ -159,10 +168,11 @@ def table(kernels: list[Kernel]) -> str:
     lines = [
         "# The CUDA kernels as compiled",
         "",
-        "Made by `python benchmarks/static/cuda_kernels.py`, read from the machine code; nothing here was measured on a GPU.",
-        "Registers per thread / instructions per element of the loop around the loads (every branch taken: an upper bound);",
-        "the larger of a kernel's variants (sum, product, max; of rows, of columns). Shared memory is per block of 256 threads.",
-        f"Local memory (spills, stack): {max(kernel.local + kernel.stack for kernel in kernels)} bytes in every kernel.",
+        "By `python benchmarks/static/cuda_kernels.py`, from the machine code; nothing here was measured on a GPU.",
+        "Registers per thread / instructions per element of the loop around the loads (every branch taken: an upper",
+        "bound); the larger of a kernel's variants (sum, product, max; of rows, of columns). Shared memory in bytes per",
+        "block of 256 threads.",
+        f"Local memory (spills, stack): at most {max(kernel.local + kernel.stack for kernel in kernels)} bytes.",
         "",
         "| operation | dtype | access | shared | " + " | ".join(archs) + " |",
         "|---|---|---|---|" + "---|" * len(archs),

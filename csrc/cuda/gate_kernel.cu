@@ -25,7 +25,6 @@ __global__ void __launch_bounds__(kThreads, kBlocks) gate_kernel(const GateArgum
   A column[V];
   tile.template load_columns<T>(a.column, a.tiling.columns, column);
   const int step = a.tiling.group_rows;
-  const int64_t row_logit = tile.row_logit(a.row);
   Walk<T> from = tile.template walk<T>(a.x, a.tiling);
   Walk<T> to = tile.template walk<T>(a.out, a.tiling);
   for (int group = 0; tile.has(group); group += U * step) {
@@ -35,7 +34,7 @@ __global__ void __launch_bounds__(kThreads, kBlocks) gate_kernel(const GateArgum
     for (int u = 0; u < U; ++u) {
       if (!tile.has(group + u * step)) continue;
       packs[u] = from.template load<V>(u);
-      tile.template load_rows<T>(a.row, row_logit, group + u * step, first[u], second[u]);
+      tile.template load_rows<T>(a.row, group + u * step, first[u], second[u]);
     }
 #pragma unroll
     for (int u = 0; u < U; ++u) {

@@ -75,16 +75,12 @@ struct Tile {
     }
   }
 
-  /// Where the logit of this slot's row in the chunk's first group lies.
-  __device__ int64_t row_logit(const Logits& logits) const {
-    return sample * logits.sample + (first_row + row) * logits.step;
-  }
-
-  /// The logits of this slot's row and, where it straddles, of the next, `rows` rows on.
+  /// The logits of this slot's row in the group at row `group` of the chunk and, where it straddles, of the next row.
   template <typename T>
-  __device__ void load_rows(const Logits& logits, int64_t at, int rows, Compute<T>& first, Compute<T>& second) const {
-    first = load_logit<T>(logits, at + rows * logits.step);
-    if constexpr (STRADDLE) second = split < V ? load_logit<T>(logits, at + (rows + 1) * logits.step) : first;
+  __device__ void load_rows(const Logits& logits, int group, Compute<T>& first, Compute<T>& second) const {
+    const int64_t at = sample * logits.sample + (first_row + group + row) * logits.step;
+    first = load_logit<T>(logits, at);
+    if constexpr (STRADDLE) second = split < V ? load_logit<T>(logits, at + logits.step) : first;
   }
 };
 

@@ -92,7 +92,9 @@ def test_machine_code_of_all_default_architectures() -> None:
     check_machine_code(kernels)
     table = ROOT / "benchmarks" / "static" / "cuda_kernels.md"
     if "13.0" in (torch.version.cuda or ""):
-        assert table.read_text() == cuda_kernels.table(kernels), "make it again: python benchmarks/static/cuda_kernels.py"
+        assert table.read_text() == cuda_kernels.table(kernels), (
+            "make it again: python benchmarks/static/cuda_kernels.py"
+        )
 
 
 def test_no_symbol_of_libtorch_but_the_stable_ones(library: Path) -> None:
@@ -100,13 +102,17 @@ def test_no_symbol_of_libtorch_but_the_stable_ones(library: Path) -> None:
     symbols = [line.split()[-1] for line in listed.stdout.splitlines()]
     assert any(symbol.startswith("aoti_torch_") for symbol in symbols)
     assert [symbol for symbol in symbols if re.match(r"_ZNK?\d*(2at|3c10|5torch)", symbol)] == []
-    assert [symbol for symbol in symbols if re.match(r"cuda[A-Z]", symbol)] == [], "the CUDA runtime is not linked statically"
+    assert [symbol for symbol in symbols if re.match(r"cuda[A-Z]", symbol)] == [], (
+        "the CUDA runtime is not linked statically"
+    )
 
 
 def run_with(library: Path, code: str) -> str:
     """Run code in a fresh Python that imports the built package."""
     environment = os.environ | {"PYTHONPATH": str(library.parents[3])}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, cwd=library.parent)
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, cwd=library.parent
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     return done.stdout
 
@@ -148,5 +154,5 @@ except RuntimeError as error:
 
 
 def test_architectures_that_nvcc_does_not_know_are_refused() -> None:
-    with pytest.raises(RuntimeError, match="TORCH_CUDA_ARCH_LIST: this nvcc does not know '1.0'"):
+    with pytest.raises(RuntimeError, match=r"TORCH_CUDA_ARCH_LIST: this nvcc does not know '1\.0'"):
         cuda_kernels.build(ROOT / "build" / "cuda_refused", "1.0")

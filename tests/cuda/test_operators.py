@@ -1,16 +1,16 @@
-"""The CUDA operators from PyTorch's side: layouts, views, dtypes and gradients in every form, executed on the CPU."""
+"""The CUDA operators from PyTorch's side: layouts, views, dtypes and gradients in every form, on the CPU and on a GPU."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
 from cuda_host_library import build_operators
 from torch import Tensor
 
-from bam_fused import reference
+from bam_fused import backends, reference
 
 pytestmark = pytest.mark.cuda_host
 
@@ -34,10 +34,18 @@ GRADIENTS = LAYOUTS | {
 SHAPES = ((2, 16, 7, 7), (1, 8, 14, 14), (2, 3, 5, 6), (3, 24, 1, 1), (2, 1, 4, 9), (1, 32, 56, 2), (2, 5, 1, 40))
 
 
-@pytest.fixture(scope="module")
-def ops() -> torch._ops._OpNamespace:
-    torch.ops.load_library(str(build_operators()))
-    return torch.ops.bam_fused_cuda_host
+@pytest.fixture(params=("host", pytest.param("device", marks=pytest.mark.gpu)))
+def ops(request: pytest.FixtureRequest) -> Iterator[torch._ops._OpNamespace]:
+    """The operators on the CPU and, where there is a CUDA device, the built library's on that."""
+    if request.param == "host":
+        torch.ops.load_library(str(build_operators()))
+        yield torch.ops.bam_fused_cuda_host
+        return
+    reason = backends.REGISTRY["cuda"].why_not(torch.device("cuda"))
+    if reason is not None:
+        pytest.skip(reason)
+    with torch.device("cuda"):
+        yield torch.ops.bam_fused
 
 
 def drawn(*shape: int, dtype: torch.dtype = torch.float64) -> Tensor:
