@@ -43,7 +43,12 @@ NAMES = ("auto", *REGISTRY, "eager")
 
 
 def auto_order(operation: str, device: torch.device) -> tuple[str, ...]:
-    """The backends that "auto" tries for an operation on a device, best first; eager PyTorch comes after the last."""
+    """The backends that "auto" tries for an operation on a device, best first; eager PyTorch comes after the last.
+
+    On CUDA devices the compiled library comes before Triton for every operation: both make the same passes over memory,
+    and the library costs less to launch, compiles nothing at run time and needs one launch for the backward where Triton
+    takes another for its partial sums. That is reasoned, not measured on a GPU; benchmarks/gpu_day.py measures it.
+    """
     if device.type == "cpu":
         return ("cpu",)
     if device.type == "cuda":
