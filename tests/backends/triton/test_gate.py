@@ -189,6 +189,16 @@ def test_same_bits_in_every_run(device, format):
             assert torch.equal(a, b)
 
 
+@pytest.mark.parametrize("format", FORMATS)
+def test_operators_pass_opcheck(device, format):
+    """Schema, fake kernels (strides included) and tracing with symbolic sizes, of the operators' Triton overloads."""
+    shape = (2, 8, 5, 7)
+    x, channel, spatial = (t.to(device) for t in (feature_map(shape, format=format), *logits(shape)))
+    torch.library.opcheck(torch.ops.bam_fused.gate.triton, (x, channel, spatial, "sum"))
+    torch.library.opcheck(torch.ops.bam_fused.gate_backward.triton, (x, x, channel, spatial, "max"))
+    torch.library.opcheck(torch.ops.bam_fused.global_avg_pool.triton, (x,))
+
+
 @pytest.mark.parametrize("shape", [(0, 4, 3, 3), (2, 0, 3, 3), (2, 4, 0, 3), (2, 4, 3, 0)])
 def test_nothing_to_do(device, shape):
     check_gate(device, feature_map(shape), *logits(shape), gradient(shape), "sum")

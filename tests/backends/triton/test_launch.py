@@ -100,9 +100,9 @@ def test_why_not(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert "no CUDA device" in triton_backend.why_not(torch.device("cuda", 0))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 0))
-    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Tesla V100")
-    assert "Tesla V100 has compute capability (7, 0)" in triton_backend.why_not(torch.device("cuda", 0))
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (6, 1))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "GeForce GTX 1080")
+    assert "GeForce GTX 1080 has compute capability (6, 1)" in triton_backend.why_not(torch.device("cuda", 0))
     monkeypatch.setattr(triton_backend.importlib.util, "find_spec", lambda name: None)
     assert triton_backend.why_not(cpu) == "triton is not installed"
 

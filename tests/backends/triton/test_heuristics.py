@@ -1,0 +1,81 @@
+"""The rules that choose tiles and splits: workspaces within their share, no empty split, GPUs filled; no Triton needed."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from drawing import DTYPES
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bam_fused.backends.triton import heuristics
+from bam_fused.backends.triton.heuristics import WORKSPACE_SHARE, TileConfig
+from bam_fused.backends.triton.matrices import Matrices, matrices, matrix_strides, orientation
+
+NOWHERE = torch.device("meta")
+
+
+def _cover(size: int, block: int) -> int:
+    return -(-size // block)
+
+
+def _backward(view: Matrices, dtype: torch.dtype) -> TileConfig:
+    return heuristics.gate_backward(view, dtype, NOWHERE, True, (view.rows * view.columns,))
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_workspaces_keep_to_their_share(data):
+    """Partial sums of the backward: under 5 % of x wherever x is large enough for its traffic to matter."""
+    shape = tuple(
+        data.draw(st.integers(1, top), label=name) for name, top in (("N", 64), ("C", 2048), ("H", 224), ("W", 224))
+    )
+    view = matrices(shape, data.draw(st.booleans()))
+    dtype = data.draw(st.sampled_from(DTYPES))
+    config = _backward(view, dtype)
+    slabs = _cover(view.columns, config.column_block)
+    kept = (config.splits * view.columns if config.splits > 1 else 0) + (slabs * view.rows if slabs > 1 else 0)
+    x_bytes = view.rows * view.columns * dtype.itemsize
+    if view.batch * x_bytes >= heuristics.SMALL_BYTES and config.splits > 1:
+        assert kept * max(4, dtype.itemsize) <= WORKSPACE_SHARE * x_bytes
+    walk = _cover(view.rows, config.row_block)
+    assert _cover(walk, _cover(walk, config.splits)) == config.splits, "an empty split"
+    assert config.row_block * config.column_block <= heuristics.LARGEST_DENSE_TILE
+    assert config.fits(view)
+
+
+@pytest.mark.parametrize("rows_are_channels", [True, False], ids=["nchw", "nhwc"])
+@pytest.mark.parametrize("shape", [(32, 256, 56, 56), (32, 512, 28, 28), (32, 1024, 14, 14), (32, 2048, 7, 7)], ids=str)
+def test_the_paper_bottlenecks_fill_a_gpu(shape, rows_are_channels):
+    view = matrices(shape, rows_are_channels)
+    config = _backward(view, torch.bfloat16)
+    programs = view.batch * _cover(view.columns, config.column_block) * config.splits
+    assert programs >= 480  # about four for each of an H200's 132 multiprocessors
+
+
+def test_rows_that_begin_at_no_multiple_of_a_vector_are_loaded_as_one_run():
+    for pixels in (7, 14):
+        assert _backward(matrices((32, 256, pixels, pixels), True), torch.bfloat16).dense
+    assert not _backward(matrices((32, 256, 56, 56), True), torch.bfloat16).dense
+    assert not heuristics.gate_backward(matrices((32, 256, 7, 7), True), torch.bfloat16, NOWHERE, False, ()).dense
+
+
+@pytest.mark.parametrize(
+    ("shape", "stride", "rows_are_channels"),
+    [
+        ((2, 8, 5, 7), (280, 35, 7, 1), True),
+        ((2, 8, 5, 7), (280, 1, 56, 8), False),
+        ((2, 8, 1, 1), (8, 1, 1, 1), False),  # the longer rows
+        ((2, 1, 5, 7), (35, 1, 7, 1), True),
+        ((2, 8, 5, 7), (280, 35, 1, 5), None),
+        ((2, 8, 5, 7), (0, 0, 0, 0), None),
+    ],
+)
+def test_orientation(shape, stride, rows_are_channels):
+    assert orientation(shape, stride) is rows_are_channels
+
+
+def test_strides_of_dimensions_of_size_one_do_not_matter():
+    assert matrix_strides((1, 4, 1, 3), (999, 3, 777, 1), True) == (0, 3, 1)
+    assert matrix_strides((2, 1, 3, 3), (9, 555, 3, 1), True) == (9, 9, 1)
+    assert matrix_strides((2, 4, 1, 1), (4, 1, 55, 66), False) == (4, 4, 1)
