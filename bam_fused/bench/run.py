@@ -16,6 +16,8 @@ from bam_fused.bench.timing import Call, Effort, Quantiles
 
 CEILINGS = ("copy", "clone")
 """Not competitors: a streaming copy into warm memory, and into a fresh output as every competitor has to write one."""
+GRAPH = " (graph)"
+"""What the name of a competitor ends with that is replayed from a CUDA graph; it is compared with the fused one's graph."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,10 @@ class Measured:
 
     def row(self, competitor: str) -> dict[str, Any] | None:
         return next((row for row in self.rows if row["competitor"] == competitor), None)
+
+
+def _reason(failure: Exception) -> str:
+    return f"{type(failure).__name__}: {failure}".splitlines()[0]
 
 
 def _entrants(case: Case, problem: Problem, plan: Plan) -> dict[str, Callable[[], Competitor]]:
@@ -72,17 +78,18 @@ def measure(case: Case, device: torch.device, plan: Plan) -> Measured:
             call = caller(case, competitor, problem.inputs)
             off = check.verify(call(), reference, case.torch_dtype, problem)
         except Exception as failure:  # whatever it is: the others go on, and the results say why this one is not there
-            measured.absent[name] = f"{type(failure).__name__}: {failure}".splitlines()[0]
+            measured.absent[name] = _reason(failure)
             continue
         calls[name] = call
         rows[name] = {"error": off, **(_memory(case, name, competitor, problem, call, device) if plan.memory else {})}
         if device.type == "cuda":
             rows[name] |= {"launches": memory.launches(call), "host_s": timing.host_seconds(call, device)}
             try:
-                calls[f"{name} (graph)"] = competitors.graphed(call)
-                rows[f"{name} (graph)"] = {"error": off}
-            except competitors.Absent as failure:
-                measured.absent[f"{name} (graph)"] = str(failure)
+                replay = competitors.graphed(call)
+                rows[name + GRAPH] = {"error": check.verify(replay(), reference, case.torch_dtype, problem)}
+                calls[name + GRAPH] = replay
+            except Exception as failure:
+                measured.absent[name + GRAPH] = _reason(failure)
     del reference
     calls |= _ceilings(case, problem)
     measured.samples = timing.interleave(calls, device, plan.effort)
@@ -120,8 +127,9 @@ def _add_rows(measured: Measured, rows: dict[str, dict[str, Any]], problem: Prob
         if passes:
             row["floor_passes"] = passes
             row["bytes_per_second"] = passes * case.x_bytes / latency.median
-        if name != "fused" and "fused" in samples:
-            row["over_fused"] = asdict(timing.ratio(times, samples["fused"]))
+        ours = "fused" + GRAPH if name.endswith(GRAPH) else "fused"
+        if name != ours and ours in samples:
+            row["over_fused"] = asdict(timing.ratio(times, samples[ours]))
         measured.rows.append(row)
 
 
@@ -134,4 +142,4 @@ def run(
         try:
             yield measure(case, device, plan)
         except Exception as failure:  # a missing package, memory: the other cases go on
-            yield Measured(case, absent={"everybody": f"{type(failure).__name__}: {failure}".splitlines()[0]})
+            yield Measured(case, absent={"everybody": _reason(failure)})
