@@ -44,6 +44,11 @@ def section(results: Results) -> str:
     return "\n\n".join(parts)
 
 
+def has_section(page: Path) -> bool:
+    """Whether the file is there and has the section's first comment."""
+    return page.is_file() and BEGIN in page.read_text()
+
+
 def refresh(readme: Path, sections: list[str], plots: list[Path]) -> None:
     """Write the sections between the two comments, the plots' addresses relative to the README; the rest stays as it is.
 

@@ -16,7 +16,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "results", nargs="*", type=Path, help="results files (default: every benchmarks/results/<device>/readme.json)"
     )
-    parser.add_argument("--readme", type=Path, help="refresh the marked section of this file with the tables and plots")
+    parser.add_argument(
+        "--readme", type=Path, help="refresh the marked section of this file with the tables and plots (default: README.md "
+        "where it has one, if no results are named)"
+    )  # fmt: skip
     parser.add_argument(
         "--against", type=Path, help="an earlier results file: print the ratios that moved beyond noise since; exit 1 if "
         "one got worse"
@@ -59,7 +62,10 @@ def run(options: argparse.Namespace) -> int:
             pictures += plot(found, path.parent)
         if options.against:
             status |= moved(found, results.read(options.against))
-    if options.readme:
-        readme.refresh(options.readme, sections, pictures)
-        print(f"written: {options.readme}")
+    page = options.readme
+    if page is None and not options.results and readme.has_section(Path("README.md")):
+        page = Path("README.md")
+    if page is not None:
+        readme.refresh(page, sections, pictures)
+        print(f"written: {page}")
     return status

@@ -75,6 +75,22 @@ def test_bench_then_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert "0 moved beyond noise" in capsys.readouterr().out
 
 
+def test_report_finds_the_results_and_the_readme(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / results.FOLDER / "here"
+    assert main([*TINY, "--operation", "gate", "--only", "eager", "--no-plots", "--output", str(folder)]) == 0
+    (folder / "tiny.json").rename(folder / "readme.json")
+    page = tmp_path / "README.md"
+    page.write_text("no section\n")
+    assert main(["report", "--no-plots"]) == 0
+    assert page.read_text() == "no section\n"
+    page.write_text(f"{readme.BEGIN}\n{readme.END}\n")
+    assert main(["report", "--no-plots"]) == 0
+    assert "**gate, inference**" in page.read_text()
+
+
 def test_bench_fails_when_the_fused_one_has_no_figure(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
