@@ -3,6 +3,10 @@
 The rules follow from what has to be in flight on an NVIDIA GPU of the 2020s to keep its memory busy (16 to 64 KB per SM;
 at 2,048 threads per SM each must have 16 to 32 bytes of every tensor under way). They have not been measured on a GPU. A
 table that the tuning command has measured on the device at hand goes first: see tuned.py.
+
+Feature maps move 16 bytes at a time wherever a sample's rows x columns is a multiple of that. Three cases are left with
+narrower vectors: samples whose size is no such multiple (C and H * W both odd), sums over rows that begin at no multiple
+of a vector and are longer than 512 elements, and views with gaps (channels_last channel slices) of odd strides.
 """
 
 from __future__ import annotations
