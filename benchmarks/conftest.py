@@ -22,6 +22,7 @@ from bam_fused.bench.run import CEILINGS, Measured, Plan, measure
 from bam_fused.bench.timing import Effort
 
 MEASURED = pytest.StashKey[dict[Case, Measured]]()
+WANTED = pytest.StashKey[dict[Case, set[str]]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -36,6 +37,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[MEASURED] = {}
+    config.stash[WANTED] = {}
     config.option.benchmark_columns = ["median", "iqr", "min", "max", "rounds"]
     config.option.benchmark_sort = "median"
 
@@ -65,14 +67,23 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     metafunc.parametrize(("case", "competitor"), parameters)
 
 
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Note who is left after -k and the like, so that nobody is compiled for nothing."""
+    for item in session.items:
+        parameters = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
+        if "competitor" in parameters:
+            session.config.stash[WANTED].setdefault(parameters["case"], set()).add(parameters["competitor"])
+
+
 @pytest.fixture
 def measured(request: pytest.FixtureRequest, case: Case) -> Measured:
-    """The case, measured once for all its competitors."""
+    """The case, measured once for all the competitors that were selected, and the fused one."""
     done = request.config.stash[MEASURED]
     if case not in done:
         option = request.config.option
         effort = Effort(seconds=option.seconds, least=2 if option.set == "tiny" else 7)
-        plan = Plan(effort=effort, compile_modes=_compile_modes(request.config))
+        only = ("fused", *sorted(request.config.stash[WANTED][case]))
+        plan = Plan(effort=effort, compile_modes=_compile_modes(request.config), only=only)
         done[case] = measure(case, torch.device(option.device), plan)
     return done[case]
 
