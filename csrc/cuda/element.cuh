@@ -7,6 +7,8 @@
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
+#include <type_traits>
+
 #include "matrices.h"
 #include "portable.cuh"
 
@@ -112,10 +114,23 @@ struct Pack<T, 8> {
 template <typename T>
 constexpr int kWide = sizeof(T) == 8 ? 1 : 16 / static_cast<int>(sizeof(T));
 
+/// A logit as it lies in memory. Its conversion is a step of its own: it waits for the load, and must not do so while loads of
+/// the feature map are still to be issued.
 template <typename T>
-__device__ __forceinline__ Compute<T> load_logit(const Logits& logits, int64_t at) {
-  if (logits.single) return __ldg(static_cast<const float*>(logits.data) + at);
-  return Element<T>::widen(__ldg(static_cast<const typename Element<T>::Raw*>(logits.data) + at));
+using RawLogit = std::conditional_t<sizeof(T) == 8, unsigned long long, unsigned>;
+
+template <typename T>
+__device__ __forceinline__ RawLogit<T> load_logit(const Logits& logits, int64_t at) {
+  if (sizeof(T) == 4 || logits.single) return __ldg(static_cast<const unsigned*>(logits.data) + at);
+  using Stored = std::conditional_t<sizeof(T) == 8, unsigned long long, unsigned short>;
+  return __ldg(static_cast<const Stored*>(logits.data) + at);
+}
+
+template <typename T>
+__device__ __forceinline__ Compute<T> widen_logit(RawLogit<T> raw, bool single) {
+  if (sizeof(T) == 4 || single) return bits<float>(static_cast<unsigned>(raw));
+  if constexpr (sizeof(T) == 8) return bits<double>(raw);
+  if constexpr (sizeof(T) == 2) return Element<T>::widen(static_cast<unsigned short>(raw));
 }
 
 template <typename T>

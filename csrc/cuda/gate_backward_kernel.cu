@@ -53,7 +53,7 @@ __global__ void __launch_bounds__(kThreads, resident_blocks<STRADDLE>())
 #pragma unroll 1
     for (int b = 0; b < kBatch; b += U) {
       Pack<T, V> grads[U], packs[U];
-      A first[U], second[U];
+      RawLogit<T> first[U], second[U];
 #pragma unroll
       for (int u = 0; u < U; ++u) {
         const int group = (g + b + u) * step;
@@ -66,16 +66,18 @@ __global__ void __launch_bounds__(kThreads, resident_blocks<STRADDLE>())
       for (int u = 0; u < U; ++u) {
         A first_sum = 0, second_sum = 0;
         if (tile.has((g + b + u) * step)) {
+          const A row = widen_logit<T>(first[u], a.row.single);
+          const A next_row = STRADDLE ? widen_logit<T>(second[u], a.row.single) : row;
           A grad[V], x[V];
           grads[u].widen(grad);
           packs[u].widen(x);
 #pragma unroll
           for (int i = 0; i < V; ++i) {
             const bool straddles = STRADDLE && i >= tile.split;
-            const A row = straddles ? second[u] : first[u];
+            const A logit = straddles ? next_row : row;
             A s, ds, to_row, to_column;
-            sigmoid<T>(combine<C>(row, column[i]), s, ds);
-            share<C>(row, column[i], to_row, to_column);
+            sigmoid<T>(combine<C>(logit, column[i]), s, ds);
+            share<C>(logit, column[i], to_row, to_column);
             const A t = grad[i] * x[i] * ds;
             grad[i] = grad[i] * (A(1) + s);
             column_sums.add(i, t * to_column);

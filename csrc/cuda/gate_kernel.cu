@@ -29,7 +29,7 @@ __global__ void __launch_bounds__(kThreads, kBlocks) gate_kernel(const GateArgum
   Walk<T> to = tile.template walk<T>(a.out, a.tiling);
   for (int group = 0; tile.has(group); group += U * step) {
     Pack<T, V> packs[U];
-    A first[U], second[U];
+    RawLogit<T> first[U], second[U];
 #pragma unroll
     for (int u = 0; u < U; ++u) {
       if (!tile.has(group + u * step)) continue;
@@ -39,12 +39,14 @@ __global__ void __launch_bounds__(kThreads, kBlocks) gate_kernel(const GateArgum
 #pragma unroll
     for (int u = 0; u < U; ++u) {
       if (!tile.has(group + u * step)) continue;
+      const A row = widen_logit<T>(first[u], a.row.single);
+      const A next_row = STRADDLE ? widen_logit<T>(second[u], a.row.single) : row;
       A x[V];
       packs[u].widen(x);
 #pragma unroll
       for (int i = 0; i < V; ++i) {
-        const A row = STRADDLE && i >= tile.split ? second[u] : first[u];
-        x[i] = x[i] + x[i] * sigmoid<T>(combine<C>(row, column[i]));
+        const A logit = STRADDLE && i >= tile.split ? next_row : row;
+        x[i] = x[i] + x[i] * sigmoid<T>(combine<C>(logit, column[i]));
       }
       packs[u].narrow(x);
       to.template store<V>(u, packs[u]);

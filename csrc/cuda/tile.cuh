@@ -71,13 +71,14 @@ struct Tile {
 #pragma unroll
     for (int i = 0; i < V; ++i) {
       const int64_t index = i < split ? column + i : column + i - columns;
-      to[i] = reach > 0 ? load_logit<T>(logits, sample * logits.sample + index * logits.step) : Compute<T>(0);
+      const int64_t at = sample * logits.sample + index * logits.step;
+      to[i] = reach > 0 ? widen_logit<T>(load_logit<T>(logits, at), logits.single) : Compute<T>(0);
     }
   }
 
   /// The logits of this slot's row in the group at row `group` of the chunk and, where it straddles, of the next row.
   template <typename T>
-  __device__ void load_rows(const Logits& logits, int group, Compute<T>& first, Compute<T>& second) const {
+  __device__ void load_rows(const Logits& logits, int group, RawLogit<T>& first, RawLogit<T>& second) const {
     const int64_t at = sample * logits.sample + (first_row + group + row) * logits.step;
     first = load_logit<T>(logits, at);
     if constexpr (STRADDLE) second = split < V ? load_logit<T>(logits, at + logits.step) : first;

@@ -85,6 +85,22 @@ def test_16_bit_kernels_use_the_hardware_exponential(kernels: list) -> None:
             assert body.count("MUFU.EX2") == elements and body.count("MUFU.RCP") == elements
 
 
+def test_no_logit_is_waited_for_before_all_loads_are_issued(kernels: list) -> None:
+    """Converting a loaded logit between two loads of the feature map would take the latter out of flight."""
+    for kernel in kernels:
+        if kernel.vector == 1 or kernel.operation == "global_avg_pool":
+            continue
+        body = kernel.loop()
+        issue = body[: max(i for i, line in enumerate(body) if "LDG.E.EF" in line)]
+        waiting: set[str] = set()
+        for line in issue:
+            load = re.search(r"LDG\.E\.?\S*CONSTANT (R\d+), (.*)", line)
+            sources = re.findall(r"R\d+", load[2] if load else line)
+            assert not waiting & set(sources), f"{kernel.arch} {kernel.operation} {kernel.dtype}: {line}"
+            if load:
+                waiting.add(load[1])
+
+
 @pytest.mark.slow
 def test_machine_code_of_all_default_architectures() -> None:
     kernels = cuda_kernels.read(built("cuda_static", ""))
