@@ -114,8 +114,8 @@ struct Pack<T, 8> {
 template <typename T>
 constexpr int kWide = sizeof(T) == 8 ? 1 : 16 / static_cast<int>(sizeof(T));
 
-/// A logit as it lies in memory. Its conversion is a step of its own: it waits for the load, and must not do so while loads of
-/// the feature map are still to be issued.
+/// A logit as it lies in memory. Its conversion is a step of its own: it waits for the load, and must not do so while loads
+/// of the feature map are still to be issued.
 template <typename T>
 using RawLogit = std::conditional_t<sizeof(T) == 8, unsigned long long, unsigned>;
 

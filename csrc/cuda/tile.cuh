@@ -81,7 +81,9 @@ struct Tile {
   __device__ void load_rows(const Logits& logits, int group, RawLogit<T>& first, RawLogit<T>& second) const {
     const int64_t at = sample * logits.sample + (first_row + group + row) * logits.step;
     first = load_logit<T>(logits, at);
-    if constexpr (STRADDLE) second = split < V ? load_logit<T>(logits, at + logits.step) : first;
+    if constexpr (STRADDLE) {
+      second = load_logit<T>(logits, split < V ? at + logits.step : at);  // a copy of `first` would wait for its load
+    }
   }
 };
 
