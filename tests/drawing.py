@@ -80,3 +80,8 @@ def gradient(shape: tuple[int, ...], dtype: torch.dtype = torch.float32, format:
     if format == "per_channel":
         return torch.randn(n, c, 1, 1, dtype=torch.float64).to(dtype).expand(shape)
     return feature_map(shape, dtype, format)
+
+
+def memory_order(x: Tensor) -> tuple[int, ...]:
+    """The strides of the dimensions larger than 1: those of the others mean nothing, and PyTorch sets them freely."""
+    return tuple(stride for stride, size in zip(x.stride(), x.shape, strict=True) if size > 1)

@@ -37,6 +37,11 @@ int cuPointerGetAttribute(uint64_t *value, int attribute, uint64_t pointer) {
   return 0;
 }
 
+int cuStreamIsCapturing(void *stream, int *status) { /* asked by Triton 3.9 and later */
+  *status = 0;
+  return 0;
+}
+
 static int hand_out(void **handle) {
   *handle = (void *)1;
   return 0;

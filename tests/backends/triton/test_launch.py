@@ -61,7 +61,8 @@ def test_a_kernel_that_does_not_compile_says_so(on_fake_driver, tmp_path):
         """
     )
     assembler.chmod(0o755)
-    said = on_fake_driver(TRITON_PTXAS_PATH=str(assembler), TRITON_CACHE_DIR=str(tmp_path / "cache"))
+    assemblers = dict.fromkeys(("TRITON_PTXAS_PATH", "TRITON_PTXAS_BLACKWELL_PATH"), str(assembler))
+    said = on_fake_driver(TRITON_CACHE_DIR=str(tmp_path / "cache"), **assemblers)
     assert said["unavailable"].startswith("Triton cannot compile gate_backward_kernel for cuda:0: ")
 
 
