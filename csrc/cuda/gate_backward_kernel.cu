@@ -19,18 +19,18 @@ struct GateBackwardArguments {
   Workspace work;
 };
 
-// Before sm_90 fewer bytes in flight suffice (16 KB on A100); straddling accesses take the registers instead of spilling.
-template <bool STRADDLE>
+// Before sm_90 fewer bytes in flight suffice (16 KB on A100); what needs more registers takes them there instead of spilling.
+template <bool STRADDLE, Combine C>
 constexpr int resident_blocks() {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
-  return STRADDLE ? 2 : kBlocks;
+  return STRADDLE || C == Combine::max ? 2 : kBlocks;
 #else
   return kBlocks;
 #endif
 }
 
 template <typename T, int V, bool STRADDLE, Combine C>
-__global__ void __launch_bounds__(kThreads, resident_blocks<STRADDLE>())
+__global__ void __launch_bounds__(kThreads, resident_blocks<STRADDLE, C>())
     gate_backward_kernel(const GateBackwardArguments a) {
   using A = Compute<T>;
   constexpr int U = V == 1 ? 4 : 2;  // pairs of loads in flight per thread
