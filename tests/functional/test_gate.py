@@ -91,7 +91,7 @@ def test_every_layout_of_x_and_gradient(poisoned, x_format, grad_format, combine
         check(bam_fused.gate, x, *logits(shape), gradient(shape, torch.float32, grad_format), combine)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.data())
 def test_drawn_cases(data):
     shape = tuple(
