@@ -67,7 +67,8 @@ class BAMResNet(ResNet):
     def __init__(self, *arguments: Any, bam: Mapping[str, Any] | None = None, **keywords: Any) -> None:
         super().__init__(*arguments, **keywords)
         factory = {name: keywords[name] for name in ("device", "dtype") if name in keywords}
-        for stage in self.feature_info[1:-1]:
+        stages: list[dict[str, Any]] = self.feature_info[1:-1]
+        for stage in stages:
             self.get_submodule(stage["module"]).add_module("bam", BAM(stage["num_chs"], **factory, **(bam or {})))
 
 
