@@ -298,8 +298,12 @@ def extensions() -> list[Extension]:
 
 
 def build_requirements() -> list[str]:
-    """A torch of the build's own, where a compiler waits for one and the environment has none."""
-    if not extensions() or find_torch():
+    """A torch of the build's own, where a compiler waits for one and the environment has none.
+
+    Asked for only when a build front end collects requirements (it runs egg_info for that): in a plain
+    `python setup.py build_ext` setuptools would download gigabytes unasked.
+    """
+    if "egg_info" not in sys.argv or not extensions() or find_torch():
         return []
     try:
         compiler()

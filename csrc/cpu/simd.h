@@ -51,17 +51,30 @@ inline void store(double* p, Vec<double> v) { memcpy(p, &v, sizeof v); }
 typedef uint16_t HalfBits __attribute__((vector_size(BAM_VECTOR_BYTES / 2)));
 typedef uint32_t WordBits __attribute__((vector_size(BAM_VECTOR_BYTES)));
 
+// Unsigned 16-bit integers to 32 bits and back, by one instruction where GCC makes five of __builtin_convertvector.
+#if defined(__AVX512F__)
+inline WordBits widen(HalfBits half) { return (WordBits)_mm512_cvtepu16_epi32((__m256i)half); }
+inline HalfBits narrow(WordBits word) { return (HalfBits)_mm512_cvtepi32_epi16((__m512i)word); }
+#else
+#if defined(__AVX2__)
+inline WordBits widen(HalfBits half) { return (WordBits)_mm256_cvtepu16_epi32((__m128i)half); }
+#else
+inline WordBits widen(HalfBits half) { return __builtin_convertvector(half, WordBits); }
+#endif
+inline HalfBits narrow(WordBits word) { return __builtin_convertvector(word, HalfBits); }
+#endif
+
 inline Vec<float> load(const BFloat16* p) {
   HalfBits half;
   memcpy(&half, p, sizeof half);
-  return bit_cast<Vec<float>>(__builtin_convertvector(half, WordBits) << 16);
+  return bit_cast<Vec<float>>(widen(half) << 16);
 }
 
 inline void store(BFloat16* p, Vec<float> v) {  // to nearest, ties to even; every NaN becomes the quiet one
   const WordBits bits = bit_cast<WordBits>(v);
   const WordBits rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
   const Bits<float> is_number = v == v;
-  const HalfBits half = __builtin_convertvector(is_number ? rounded : rounded * 0 + 0x7fc0, HalfBits);
+  const HalfBits half = narrow(is_number ? rounded : rounded * 0 + 0x7fc0);
   memcpy(p, &half, sizeof half);
 }
 
@@ -126,6 +139,21 @@ template <class T> inline Vec<Accumulator<T>> reciprocal(Vec<Accumulator<T>> v) 
   return Accumulator<T>(1) / v;
 }
 
+// Into [low, high]; NaN stays NaN.
+template <class A> inline Vec<A> clamp(Vec<A> v, A low, A high) {
+  v = v > high ? splat(high) : v;
+  return v < low ? splat(low) : v;
+}
+#if defined(__AVX512F__)
+inline Vec<float> clamp(Vec<float> v, float low, float high) {  // one instruction each, where GCC makes two of a selection
+  return (Vec<float>)_mm512_max_ps(_mm512_set1_ps(low), _mm512_min_ps(_mm512_set1_ps(high), (__m512)v));
+}
+#elif defined(__AVX2__)
+inline Vec<float> clamp(Vec<float> v, float low, float high) {
+  return (Vec<float>)_mm256_max_ps(_mm256_set1_ps(low), _mm256_min_ps(_mm256_set1_ps(high), (__m256)v));
+}
+#endif
+
 // exp for arguments whose result is a normal number. x = n ln2 + r with |r| <= ln2 / 2, exp(r) by a polynomial, 2^n by the
 // exponent bits; under one unit in the last place. The float32 polynomial is Cephes' (Moshier, expf.c), the float64 one
 // Taylor's, whose first neglected term is 4e-18.
@@ -178,10 +206,7 @@ template <class A> struct Sigmoid {
 template <class T> inline Sigmoid<Accumulator<T>> sigmoid(Vec<Accumulator<T>> z) {
   using A = Accumulator<T>;
   const A largest = ExpRange<A>::largest;
-  Vec<A> minus = -z;
-  minus = minus > largest ? splat(largest) : minus;
-  minus = minus < -largest ? splat(-largest) : minus;
-  const Vec<A> e = exp_in_range(minus);
+  const Vec<A> e = exp_in_range(clamp(-z, -largest, largest));
   Vec<A> s = reciprocal<T>(A(1) + e);
   s = z < -ExpRange<A>::overflow ? splat(A(0)) : s;
   s = z == z ? s : z;
