@@ -122,9 +122,10 @@ def select(operation: str, device: torch.device) -> Callable[..., Any]:
     if torch.compiler.is_compiling():  # the compiler guards on the choice itself, and forbids writing to the cache
         return _choose(operation, device)
     key = (operation, device)
-    if key not in _selected:
-        _selected[key] = _choose(operation, device)
-    return _selected[key]
+    chosen = _selected.get(key)
+    if chosen is None:  # looked up once: another thread may switch backends, which empties the cache
+        chosen = _selected[key] = _choose(operation, device)
+    return chosen
 
 
 def run(operation: str, x: torch.Tensor, *arguments: Any) -> Any:
