@@ -71,6 +71,8 @@ def onnx_runtime(case: Case, competitor: Competitor, inputs: tuple[Tensor, ...])
     with tempfile.TemporaryDirectory() as folder:
         path = str(Path(folder, "model.onnx"))
         _export(module, inputs, path)
+        # its threads would go on spinning after a call, on the cores of whoever is called next
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     return Competitor(_runner(onnxruntime, session))
 
