@@ -1,0 +1,1 @@
+"""How the compiled libraries are built: setup.py's own code, which is not installed."""

@@ -1,0 +1,39 @@
+"""The CPU library: csrc/cpu, with the kernels compiled once for each instruction set."""
+
+from __future__ import annotations
+
+import platform
+
+from building.library import INTROSPECTION, Library, Step, shared_sources, sources
+from building.toolchain import CSRC, compiler, introspection_flags, quoted, stable_abi_flags, torch_folder
+
+FLAGS = "-std=c++17 -O3 -fPIC -fvisibility=hidden -Wall -Wno-psabi"
+X86_64 = platform.machine() in ("x86_64", "AMD64")
+
+
+def instruction_sets() -> dict[str, str]:
+    """Each instruction set's name and the compiler's flags for it."""
+    sets = {"baseline": "-DBAM_VECTOR_BYTES=16"}
+    if X86_64:
+        sets["avx2"] = "-DBAM_VECTOR_BYTES=32 -mavx2 -mfma -mf16c"
+        sets["avx512"] = (
+            "-DBAM_VECTOR_BYTES=64 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma -mf16c "
+            "-Wno-uninitialized -Wno-maybe-uninitialized"  # false alarms in GCC 12's own avx512fintrin.h
+        )
+    return {name: f"{flags} -DBAM_INSTRUCTION_SET={name}" for name, flags in sets.items()}
+
+
+def cpu_library() -> Library:
+    """instruction_set.cpp and every source in kernels/ once for each instruction set, without torch; the rest once."""
+    cxx, torch = compiler(), torch_folder()
+    flags = f"{FLAGS} -DBAM_X86_64" if X86_64 else FLAGS
+    kernels = [CSRC / "cpu/instruction_set.cpp", *sources("cpu/kernels", ".cpp")]
+    steps = [
+        Step(f"{cxx} {flags} {more}", source, name) for name, more in instruction_sets().items() for source in kernels
+    ]
+    said = introspection_flags(cxx, torch, flags)
+    for source in [*shared_sources(), *(path for path in sources("cpu", ".cpp") if path not in kernels)]:
+        own = said if source.name == INTROSPECTION else stable_abi_flags(torch)
+        steps.append(Step(f"{cxx} {flags} {own}", source))
+    link = f"{cxx} -shared -static-libgcc -Wl,-s $in -o $out -L{quoted(torch / 'lib')} -ltorch_cpu"
+    return Library(steps, link)

@@ -1,0 +1,74 @@
+"""What both libraries are compiled with: the C++ compiler, the headers of torch, and what a library says of itself."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+CSRC = Path(__file__).resolve().parents[1]
+TORCH_TARGET = (2, 10)
+
+
+class CannotBuild(Exception):
+    """A library cannot be built here; the message says why."""
+
+
+def compiler() -> str:
+    if sys.platform != "linux":
+        raise CannotBuild(f"the compiled libraries are built on Linux, not on {sys.platform}")
+    name = os.environ.get("CXX", "g++")
+    if shutil.which(shlex.split(name)[0]) is None:
+        raise CannotBuild(f"no C++ compiler: {name} is not on PATH (CXX names another)")
+    return name
+
+
+def find_torch() -> Path | None:
+    """The folder of an installed torch: importable, or in the environment that an isolated build will install into."""
+    spec = importlib.util.find_spec("torch")
+    folders = [Path(spec.origin).parent] if spec and spec.origin else []
+    folders += [Path(sysconfig.get_path(name)) / "torch" for name in ("purelib", "platlib")]
+    return next((folder for folder in folders if (folder / "include/torch/csrc/stable/library.h").exists()), None)
+
+
+def torch_folder() -> Path:
+    folder = find_torch()
+    if folder is None:
+        raise CannotBuild(f"no torch >= {TORCH_TARGET[0]}.{TORCH_TARGET[1]} to compile against")
+    return folder
+
+
+def torch_version(folder: Path) -> str:
+    line = next(line for line in (folder / "version.py").read_text().splitlines() if line.startswith("__version__"))
+    return line.split("'")[1]
+
+
+def quoted(path: Path | str) -> str:
+    """A path for the shell that ninja starts."""
+    return shlex.quote(str(path)).replace("$", "$$")
+
+
+def stable_abi_flags(folder: Path) -> str:
+    target = f"0x{TORCH_TARGET[0]:02x}{TORCH_TARGET[1]:02x}000000000000"
+    return f"-DTORCH_TARGET_VERSION={target} -isystem {quoted(folder / 'include')}"
+
+
+def introspection_flags(cxx: str, folder: Path, flags: str, **more: str) -> str:
+    """Flags of the one source that uses pybind11: its headers, and what the library says of itself."""
+    import pybind11
+
+    version = subprocess.run([*shlex.split(cxx), "--version"], capture_output=True, text=True, check=True).stdout
+    said = {
+        "BAM_COMPILER": version.splitlines()[0],
+        "BAM_FLAGS": flags,
+        "BAM_TORCH_VERSION": torch_version(folder),
+        "BAM_TORCH_TARGET": ".".join(map(str, TORCH_TARGET)),
+        **more,
+    }
+    defines = " ".join(shlex.quote(f'-D{name}="{text}"') for name, text in said.items())
+    return f"-isystem {quoted(pybind11.get_include())} -isystem {quoted(sysconfig.get_path('include'))} {defines}"
