@@ -15,6 +15,10 @@ from setuptools import setup
 
 sys.path.insert(0, str(Path(__file__).resolve().parent / "csrc"))  # build front ends leave this folder out
 
-from building.command import BuildLibraries, build_requirements, extensions
+from building.command import COMMANDS, build_requirements, extensions
 
-setup(ext_modules=extensions(), cmdclass={"build_ext": BuildLibraries}, setup_requires=build_requirements())
+setup(
+    ext_modules=extensions(),
+    cmdclass=COMMANDS,
+    setup_requires=build_requirements(),
+)

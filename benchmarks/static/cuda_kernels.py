@@ -155,7 +155,7 @@ def build(folder: Path, architectures: str = "") -> Path:
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     if done.returncode != 0:
         raise RuntimeError(f"the CUDA library does not build:\n{(done.stdout + done.stderr)[-2000:]}")
-    return next((folder / "lib").rglob("backends/cuda/_C*.so"))
+    return folder / "lib/bam_fused/backends/cuda/libbam_fused_cuda.so"
 
 
 def table(kernels: list[Kernel]) -> str:

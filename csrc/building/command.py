@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from setuptools import Extension
+from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
 
 from building.cpu import cpu_library
@@ -31,7 +32,7 @@ def build_mode() -> str:
 def extensions() -> list[Extension]:
     mode = build_mode()
     wanted = {"auto": tuple(LIBRARIES), "python": ()}.get(mode, (mode,))
-    return [Extension(f"bam_fused.backends.{name}._C", sources=[]) for name in wanted]
+    return [Extension(f"bam_fused.backends.{name}.libbam_fused_{name}", sources=[]) for name in wanted]
 
 
 def build_requirements() -> list[str]:
@@ -70,6 +71,10 @@ class BuildLibraries(build_ext):
         before = json.loads(file.read_text()) if file.exists() else {}  # what an earlier build in place left
         file.write_text(json.dumps(before | record, indent=1) + "\n")
 
+    def get_ext_filename(self, fullname: str) -> str:
+        """A plain name: the libraries know nothing of Python, so nothing of its version either."""
+        return str(Path(*fullname.split(".")).with_suffix(".so"))
+
     def build_library(self, name: str, output: Path) -> None:
         try:
             import ninja
@@ -87,3 +92,13 @@ class BuildLibraries(build_ext):
         if done.returncode != 0:
             print(done.stdout, file=sys.stderr)
             raise CannotBuild(f"the compiler failed: {done.stdout.strip()[-300:]}")
+
+
+class PortableWheel(bdist_wheel):
+    """bdist_wheel whose wheel serves every Python: the libraries are for a platform, but import no symbol of Python's."""
+
+    def get_tag(self) -> tuple[str, str, str]:
+        return ("py3", "none", super().get_tag()[2])
+
+
+COMMANDS = {"build_ext": BuildLibraries, "bdist_wheel": PortableWheel}

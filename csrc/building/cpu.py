@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 
 from building.library import INTROSPECTION, Library, Step, shared_sources, sources
-from building.toolchain import CSRC, compiler, introspection_flags, quoted, stable_abi_flags, torch_folder
+from building.toolchain import CSRC, compiler, introspection_flag, quoted, stable_abi_flags, torch_folder
 
 FLAGS = "-std=c++17 -O3 -fPIC -fvisibility=hidden -Wall -Wno-psabi"
 X86_64 = platform.machine() in ("x86_64", "AMD64")
@@ -31,9 +31,9 @@ def cpu_library() -> Library:
     steps = [
         Step(f"{cxx} {flags} {more}", source, name) for name, more in instruction_sets().items() for source in kernels
     ]
-    said = introspection_flags(cxx, torch, flags)
+    said = introspection_flag(cxx, torch, flags)
     for source in [*shared_sources(), *(path for path in sources("cpu", ".cpp") if path not in kernels)]:
-        own = said if source.name == INTROSPECTION else stable_abi_flags(torch)
-        steps.append(Step(f"{cxx} {flags} {own}", source))
+        own = said if source.name == INTROSPECTION else ""
+        steps.append(Step(f"{cxx} {flags} {stable_abi_flags(torch)} {own}", source))
     link = f"{cxx} -shared -static-libgcc -Wl,-s $in -o $out -L{quoted(torch / 'lib')} -ltorch_cpu"
     return Library(steps, link)

@@ -12,7 +12,7 @@ from building.library import INTROSPECTION, Library, Step, shared_sources, sourc
 from building.toolchain import (
     CannotBuild,
     compiler,
-    introspection_flags,
+    introspection_flag,
     quoted,
     stable_abi_flags,
     torch_folder,
@@ -94,16 +94,17 @@ def cuda_library() -> Library:
     nvcc_flags = f"-std=c++17 -O3 -Xcompiler=-fPIC,-fvisibility=hidden {gencode(archs)}"
     nvcc = f"{quoted(cuda / 'bin/nvcc')} -ccbin {shlex.split(cxx)[0]} {nvcc_flags}"
     steps = [Step(nvcc, source) for source in sources("cuda", ".cu")]
-    said = introspection_flags(
+    cxx_flags = f"{cxx} {FLAGS} -isystem {quoted(cuda / 'include')} {stable_abi_flags(torch)}"
+    said = introspection_flag(
         cxx,
         torch,
         f"{FLAGS}; nvcc {nvcc_flags}",
-        BAM_TOOLKIT=nvcc_says(cuda, "--version").strip().splitlines()[-1],
-        BAM_ARCHITECTURES=" ".join(archs),
+        toolkit=nvcc_says(cuda, "--version").strip().splitlines()[-1],
+        architectures=" ".join(archs),
     )
     for source in [*shared_sources(), *sources("cuda", ".cpp")]:
-        own = said if source.name == INTROSPECTION else stable_abi_flags(torch)
-        steps.append(Step(f"{cxx} {FLAGS} -isystem {quoted(cuda / 'include')} {own}", source))
+        own = said if source.name == INTROSPECTION else ""
+        steps.append(Step(f"{cxx_flags} {own}", source))
     link = (
         f"{cxx} -shared -static-libgcc -Wl,-s $in -o $out -L{quoted(torch / 'lib')} -ltorch_cpu -ltorch_cuda "
         f"-L{quoted(runtime)} -lcudart_static -ldl -lrt -lpthread"

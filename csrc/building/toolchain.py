@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import shlex
 import shutil
@@ -58,17 +59,14 @@ def stable_abi_flags(folder: Path) -> str:
     return f"-DTORCH_TARGET_VERSION={target} -isystem {quoted(folder / 'include')}"
 
 
-def introspection_flags(cxx: str, folder: Path, flags: str, **more: str) -> str:
-    """Flags of the one source that uses pybind11: its headers, and what the library says of itself."""
-    import pybind11
-
+def introspection_flag(cxx: str, folder: Path, flags: str, **more: str) -> str:
+    """What a library says of itself, for the one source that says it: a macro that is a C string of JSON."""
     version = subprocess.run([*shlex.split(cxx), "--version"], capture_output=True, text=True, check=True).stdout
     said = {
-        "BAM_COMPILER": version.splitlines()[0],
-        "BAM_FLAGS": flags,
-        "BAM_TORCH_VERSION": torch_version(folder),
-        "BAM_TORCH_TARGET": ".".join(map(str, TORCH_TARGET)),
+        "compiler": version.splitlines()[0],
+        "flags": flags,
+        "torch_headers": torch_version(folder),
+        "torch_target": ".".join(map(str, TORCH_TARGET)),
         **more,
     }
-    defines = " ".join(shlex.quote(f'-D{name}="{text}"') for name, text in said.items())
-    return f"-isystem {quoted(pybind11.get_include())} -isystem {quoted(sysconfig.get_path('include'))} {defines}"
+    return quoted(f"-DBAM_BUILD_INFO={json.dumps(json.dumps(said))}")

@@ -1,25 +1,32 @@
-// The Python module _C of the CPU library: importing it registers the operators; what it offers is its own introspection.
-// This file includes no header of PyTorch, as pybind11 and the stable ABI's headers do not mix in one source.
-#include <pybind11/pybind11.h>
-#include <pybind11/stl.h>
-
+// What the CPU library says of itself, as operators without tensors (torch.ops.bam_fused_cpu): the library then needs no
+// Python headers, and one file serves every version of Python.
+#include "../stable.h"
 #include "instruction_set.h"
 
-PYBIND11_MODULE(_C, m) {
-  m.doc() = "bam_fused's CPU library: its operators are torch.ops.bam_fused.*";
-  m.def("build_info", [] {
-    pybind11::dict info;
-    info["compiler"] = BAM_COMPILER;
-    info["flags"] = BAM_FLAGS;
-    info["torch_headers"] = BAM_TORCH_VERSION;
-    info["torch_target"] = BAM_TORCH_TARGET;
-    return info;
-  });
-  m.def("instruction_set", [] { return std::string(bam_fused::cpu::instruction_set()); }, "The one in use.");
-  m.def("instruction_sets", &bam_fused::cpu::instruction_sets, "Those that this processor can run, widest first.");
-  m.def("use_instruction_set", [](const std::string& name) {
-    if (!bam_fused::cpu::use_instruction_set(name)) {
-      throw pybind11::value_error("instruction_set: this processor cannot run " + name);
-    }
-  }, pybind11::arg("name"), "Use another one, for tests and comparisons.");
+namespace bam_fused::cpu {
+namespace {
+
+std::string build_info() { return BAM_BUILD_INFO; }
+
+std::string instruction_set_operator() { return instruction_set(); }
+
+std::vector<std::string> instruction_sets_operator() { return instruction_sets(); }
+
+bool use_instruction_set_operator(std::string name) { return use_instruction_set(name); }
+
+}  // namespace
+}  // namespace bam_fused::cpu
+
+STABLE_TORCH_LIBRARY(bam_fused_cpu, m) {
+  m.def("build_info() -> str");  // JSON
+  m.def("instruction_set() -> str");
+  m.def("instruction_sets() -> str[]");
+  m.def("use_instruction_set(str name) -> bool");
+}
+
+STABLE_TORCH_LIBRARY_IMPL(bam_fused_cpu, CompositeExplicitAutograd, m) {
+  m.impl("build_info", TORCH_BOX(&bam_fused::cpu::build_info));
+  m.impl("instruction_set", TORCH_BOX(&bam_fused::cpu::instruction_set_operator));
+  m.impl("instruction_sets", TORCH_BOX(&bam_fused::cpu::instruction_sets_operator));
+  m.impl("use_instruction_set", TORCH_BOX(&bam_fused::cpu::use_instruction_set_operator));
 }

@@ -5,14 +5,14 @@ It is loaded only where PyTorch was built with CUDA, as it needs PyTorch's own C
 
 from __future__ import annotations
 
-from types import ModuleType
+import json
 from typing import Any
 
 import torch
 
-from bam_fused.backends.build_record import load_library
+from bam_fused.backends.build_record import Library, load_library
 
-library: ModuleType | None = None
+library: Library | None = None
 _reason: str | None = f"this PyTorch ({torch.__version__}) was built without CUDA"
 if torch.version.cuda is not None:
     library, _reason = load_library("cuda")
@@ -31,7 +31,7 @@ def why_not(device: torch.device) -> str | None:
 
 def build_info() -> dict[str, str]:
     """What the library was built with and for; empty where it is missing."""
-    return dict(library.build_info()) if library is not None else {}
+    return library.build_info() if library is not None else {}
 
 
 def kernels(device: int = 0) -> list[dict[str, Any]]:
@@ -42,4 +42,4 @@ def kernels(device: int = 0) -> list[dict[str, Any]]:
     """
     if library is None:
         raise RuntimeError(f"the CUDA library cannot say: {_reason}")
-    return list(library.kernels(device))
+    return [json.loads(kernel) for kernel in library.operators.kernels(device)]
