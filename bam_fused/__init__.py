@@ -3,9 +3,9 @@
 import importlib
 from types import ModuleType
 
-from bam_fused import reference
+from bam_fused import functional, reference
 from bam_fused.backends import BackendUnavailable, use_backend
-from bam_fused.functional import gate, global_avg_pool
+from bam_fused.functional import *  # noqa: F403 - the operations, as that module lists them
 from bam_fused.modules import BAM
 from bam_fused.surgery import insert_bam, replace_bam, restore_bam
 from bam_fused.version import __version__
@@ -14,13 +14,12 @@ __all__ = [
     "BAM",
     "BackendUnavailable",
     "__version__",
-    "gate",
-    "global_avg_pool",
     "insert_bam",
     "reference",
     "replace_bam",
     "restore_bam",
     "use_backend",
+    *functional.__all__,
 ]
 
 _ON_FIRST_USE = ("models", "visualize")

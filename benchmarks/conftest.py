@@ -15,10 +15,11 @@ import pytest
 import torch
 
 from bam_fused.bench import machine, replay, results, table
-from bam_fused.bench.cases import SETS, Case, cases_of
+from bam_fused.bench.cases import Case
 from bam_fused.bench.competitors import COMPILE_MODES
-from bam_fused.bench.operations import COMPETITORS
+from bam_fused.bench.operations import DESCRIPTIONS
 from bam_fused.bench.run import CEILINGS, Measured, Plan, measure
+from bam_fused.bench.sets import SETS, cases_of
 from bam_fused.bench.timing import Effort
 
 MEASURED = pytest.StashKey[dict[Case, Measured]]()
@@ -49,22 +50,22 @@ def _compile_modes(config: pytest.Config) -> tuple[str, ...]:
 
 def _names(operation: str, config: pytest.Config) -> list[str]:
     modes = ["compile" if mode == "default" else f"compile ({mode})" for mode in _compile_modes(config)]
-    return [*COMPETITORS[operation], *modes, "onnxruntime", *CEILINGS]
+    return [*DESCRIPTIONS[operation].competitors, *modes, "onnxruntime", *CEILINGS]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Every suite names its OPERATION; its cases come from the set, its competitors from the package."""
-    operation = metafunc.module.OPERATION
-    cases = [case for case in cases_of(metafunc.config.option.set) if case.operation == operation]
-    names = _names(operation, metafunc.config)
+    """The cases come from the set, their competitors from the descriptions; the operation's name begins the test's id."""
     parameters = [
-        pytest.param(
-            case, name, id=f"{'x'.join(map(str, case.shape))}-{case.dtype}-{case.memory_format}-{case.mode}-{name}"
-        )
-        for case in cases
-        for name in names
+        pytest.param(case, name, id=_id(case, name))
+        for case in cases_of(metafunc.config.option.set)
+        for name in _names(case.operation, metafunc.config)
     ]
     metafunc.parametrize(("case", "competitor"), parameters)
+
+
+def _id(case: Case, competitor: str) -> str:
+    shape = "x".join(map(str, case.shape))
+    return "-".join((case.operation, shape, case.dtype, case.memory_format, case.mode, competitor))
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

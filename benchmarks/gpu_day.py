@@ -34,24 +34,24 @@ import torch
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from bam_fused.bench.operations import DESCRIPTIONS  # noqa: E402 - found from anywhere
+
 COPY_SIZES = tuple(megabytes * 1_000_000 for megabytes in (1, 4, 13, 26, 51, 103, 205, 411, 1000))  # bytes per tensor
-OPERATIONS = ("gate", "global_avg_pool", "bam", "bam_resnet50")
+OPERATIONS = tuple(DESCRIPTIONS)
 TESTS = tuple(sorted(path.name for path in (ROOT / "tests").iterdir() if any(path.glob("**/test_*.py"))))
 
 REDUCED = """
 import torch, bam_fused
-bam_fused.use_backend("cuda")
+from bam_fused.bench.operations import DESCRIPTIONS
 for dtype in (torch.float32, torch.bfloat16, torch.float64):
-    for shape in ((2, 64, 56, 56), (2, 32, 14, 14), (3, 40, 7, 7), (1, 12, 5, 3), (2, 8, 19, 19)):
+    for shape in ((2, 64, 56, 56), (2, 32, 14, 14), (3, 40, 7, 7), (1, 16, 5, 3), (2, 16, 19, 19)):
         for layout in (torch.contiguous_format, torch.channels_last):
-            for combine in ("sum", "product", "max"):
-                n, c, h, w = shape
-                x = torch.randn(shape, device="cuda", dtype=dtype).contiguous(memory_format=layout).requires_grad_()
-                channel = torch.randn(n, c, device="cuda", dtype=dtype, requires_grad=True)
-                spatial = torch.randn(n, 1, h, w, device="cuda", dtype=dtype, requires_grad=True)
-                out = bam_fused.gate(x, channel, spatial, combine)
-                torch.autograd.grad(out, (x, channel, spatial), torch.randn_like(out))
-            bam_fused.global_avg_pool(x.detach())
+            x = torch.randn(shape, device="cuda", dtype=dtype).contiguous(memory_format=layout)
+            for description in DESCRIPTIONS.values():
+                for operator, samples in description.operators.items():
+                    if "cuda" in bam_fused.ops.OPERATORS[operator].backends:
+                        for arguments in samples(x):
+                            getattr(torch.ops.bam_fused, operator)(*arguments)
 torch.cuda.synchronize()
 print("done")
 """

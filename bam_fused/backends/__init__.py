@@ -1,8 +1,8 @@
 """Which backend runs an operation: the registry, the "auto" rule, `use_backend` and BAM_FUSED_BACKEND.
 
-Every operation is one dispatcher operator, `torch.ops.bam_fused.<operation>`. Its default overload holds the
-compiled kernels of the CPU and CUDA libraries, by device; its `triton` overload holds Triton's. `select` gives the
-callable for a tensor's device: one of these overloads, or the plain PyTorch of backends/eager.
+Every operation runs as one dispatcher operator, `torch.ops.bam_fused.<operator>`. Its default overload holds the
+compiled kernels of the CPU and CUDA libraries, by device; its `triton` overload holds Triton's; the eager backend has a
+plain function for it. `select` gives the one of them that runs an operator for a tensor's device.
 """
 
 from __future__ import annotations
@@ -26,40 +26,53 @@ class BackendUnavailable(RuntimeError):
 
 @dataclass(frozen=True)
 class Backend:
-    """One way to run the operations."""
+    """One way to run the operators."""
 
-    overload: str
-    """The overload of `torch.ops.bam_fused.<operation>` that holds its kernels."""
     why_not: Callable[[torch.device], str | None]
     """Why it cannot run on a device; None where it can."""
+    kernel: Callable[[str], Callable[..., Any]]
+    """What it runs an operator with."""
+
+
+def _compiled(operator: str) -> Callable[..., Any]:
+    overload: Callable[..., Any] = getattr(torch.ops.bam_fused, operator).default
+    return overload
+
+
+def _triton(operator: str) -> Callable[..., Any]:
+    overload: Callable[..., Any] = getattr(torch.ops.bam_fused, operator).triton
+    return overload
 
 
 REGISTRY = {
-    "cpu": Backend("default", cpu.why_not),
-    "cuda": Backend("default", cuda.why_not),
-    "triton": Backend("triton", triton.why_not),
+    "cpu": Backend(cpu.why_not, _compiled),
+    "cuda": Backend(cuda.why_not, _compiled),
+    "triton": Backend(triton.why_not, _triton),
+    "eager": Backend(eager.why_not, eager.kernel),
 }
-NAMES = ("auto", *REGISTRY, "eager")
+NAMES = ("auto", *REGISTRY)
+SERVED: dict[str, tuple[str, ...]] = {}
+"""By operator, the backends that have a kernel for it; bam_fused.ops.define enters them."""
 
 
-def auto_order(operation: str, device: torch.device) -> tuple[str, ...]:
-    """The backends that "auto" tries for an operation on a device, best first; eager PyTorch comes after the last.
+def auto_order(operator: str, device: torch.device) -> tuple[str, ...]:
+    """The backends that "auto" tries for an operator on a device, best first; eager PyTorch is the last.
 
     On CUDA devices the compiled library comes before Triton for every operation: both make the same passes over memory,
     and the library costs less to launch, compiles nothing at run time and needs one launch for the backward where Triton
     takes another for its partial sums. That is reasoned, not measured on a GPU; benchmarks/gpu_day.py measures it.
     """
     if device.type == "cpu":
-        return ("cpu",)
+        return ("cpu", "eager")
     if device.type == "cuda":
-        return ("cuda", "triton")
-    return ("triton",)
+        return ("cuda", "triton", "eager")
+    return ("triton", "eager")
 
 
 _first = os.environ.get("BAM_FUSED_BACKEND") or "auto"  # checked at the first use: importing never fails
 _current: str | None = None  # what use_backend chose
 _selected: dict[tuple[str, torch.device], Callable[..., Any]] = {}
-_failed: dict[tuple[str, torch.device], str] = {}
+_failed: dict[tuple[str, str, torch.device], str] = {}  # backend, operator, device: what it said
 _logged: set[str] = set()
 
 
@@ -113,50 +126,64 @@ class use_backend:
         _switch(self._before)
 
 
-def select(operation: str, device: torch.device) -> Callable[..., Any]:
-    """What runs an operation for a tensor on `device`: an overload of its operator, or its function in backends/eager.
+def select(operator: str, device: torch.device) -> Callable[..., Any]:
+    """What runs an operator for a tensor on `device`: the kernel of the backend in force.
 
     Raises:
-        BackendUnavailable: the backend chosen by name cannot run on `device`.
+        BackendUnavailable: the backend chosen by name cannot run it on `device`.
     """
     if torch.compiler.is_compiling():  # the compiler guards on the choice itself, and forbids writing to the cache
-        return _choose(operation, device)
-    key = (operation, device)
+        return REGISTRY[_choose(operator, device)].kernel(operator)
+    key = (operator, device)
     chosen = _selected.get(key)
     if chosen is None:  # looked up once: another thread may switch backends, which empties the cache
-        chosen = _selected[key] = _choose(operation, device)
+        chosen = _selected[key] = REGISTRY[_choose(operator, device)].kernel(operator)
     return chosen
 
 
-def run(operation: str, x: torch.Tensor, *arguments: Any) -> Any:
-    """Run an operation on the selected backend; under "auto" one that fails to compile is crossed off, the next runs."""
-    try:
-        return select(operation, x.device)(x, *arguments)
-    except BackendUnavailable as failure:
-        if current_backend() != "auto":
-            raise
-        _failed[operation, x.device] = str(failure)
-        _selected.clear()
-    return select(operation, x.device)(x, *arguments)
+def run(operator: str, x: torch.Tensor, *arguments: Any) -> Any:
+    """Run an operator on the selected backend; under "auto" one that cannot after all is crossed off, the next runs."""
+    while True:
+        try:
+            return select(operator, x.device)(x, *arguments)
+        except BackendUnavailable as failure:
+            cross_off(operator, x.device, failure)
 
 
-def _choose(operation: str, device: torch.device) -> Callable[..., Any]:
-    fallback: Callable[..., Any] = getattr(eager, operation)
+def cross_off(operator: str, device: torch.device, failure: BackendUnavailable) -> None:
+    """Under "auto", select no more the backend that has just failed to run an operator, as one that cannot compile does.
+
+    Raises:
+        BackendUnavailable: the failure, where the backend was chosen by name.
+    """
+    if current_backend() != "auto":
+        raise failure
+    _failed[_choose(operator, device), operator, device] = str(failure)
+    _selected.clear()
+
+
+def why_not(name: str, operator: str, device: torch.device) -> str | None:
+    """Why a backend cannot run an operator on a device; None where it can."""
+    if (reason := REGISTRY[name].why_not(device)) is not None:
+        return reason
+    if name not in SERVED[operator]:
+        return f"it has no kernel for {operator}"
+    return _failed.get((name, operator, device))
+
+
+def _choose(operator: str, device: torch.device) -> str:
+    if device.type == "meta":  # no values, and nothing to be fast at
+        return "eager"
     current = current_backend()
-    if current == "eager" or device.type == "meta":
-        return fallback
-    reasons = []
-    for name in auto_order(operation, device) if current == "auto" else (current,):
-        backend = REGISTRY[name]
-        reason = backend.why_not(device) or (_failed.get((operation, device)) if name == "triton" else None)
+    reasons: list[str] = []
+    for name in auto_order(operator, device) if current == "auto" else (current,):
+        reason = why_not(name, operator, device)
         if reason is None:
-            overload: Callable[..., Any] = getattr(getattr(torch.ops.bam_fused, operation), backend.overload)
-            return overload
+            if current == "auto" and name == "eager" and reasons:
+                _log_once(f"{operator} runs in eager PyTorch on {device.type} ({'; '.join(reasons)})")
+            return name
         reasons.append(f"{name}: {reason}")
-    if current != "auto":
-        raise BackendUnavailable(f"backend {current!r} cannot run {operation} on {device}: {reasons[0]}")
-    _log_once(f"{operation} runs in eager PyTorch on {device.type} ({'; '.join(reasons)})")
-    return fallback
+    raise BackendUnavailable(f"backend {current!r} cannot run {operator} on {device}: {reasons[0]}")
 
 
 def _log_once(message: str) -> None:

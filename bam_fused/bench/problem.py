@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -34,8 +34,6 @@ class Problem:
     competitors: dict[str, Competitor]
     to_compile: str | None
     """The competitor whose arithmetic torch.compile and ONNX Runtime get: the kindest eager one."""
-    floor: dict[str, float] = field(default_factory=dict)
-    """The bytes that must move, by mode, in passes over x; empty where no floor has been worked out."""
     slack: float = 1.0
     """How many times the tolerance of one operation the result may be off: layers add up."""
     by_norm: bool = False

@@ -10,7 +10,7 @@ import torch
 
 from bam_fused.bench import check, competitors, memory, timing
 from bam_fused.bench.cases import Case
-from bam_fused.bench.operations import BUILDERS
+from bam_fused.bench.operations import DESCRIPTIONS
 from bam_fused.bench.problem import Competitor, Problem, caller, forward_call
 from bam_fused.bench.timing import Call, Effort, Quantiles
 
@@ -68,7 +68,7 @@ def measure(case: Case, device: torch.device, plan: Plan) -> Measured:
     """Measure one case; a competitor that is absent or wrong is named in `absent` with the reason."""
     measured = Measured(case)
     torch.manual_seed(0)
-    problem = BUILDERS[case.operation](case, device)
+    problem = DESCRIPTIONS[case.operation].problem(case, device)
     reference = check.expected(case, problem)
     calls: dict[str, Call] = {}
     rows: dict[str, dict[str, Any]] = {}
@@ -93,7 +93,7 @@ def measure(case: Case, device: torch.device, plan: Plan) -> Measured:
     del reference
     calls |= _ceilings(case, problem)
     measured.samples = timing.interleave(calls, device, plan.effort)
-    _add_rows(measured, rows, problem)
+    _add_rows(measured, rows)
     return measured
 
 
@@ -111,19 +111,19 @@ def _memory(
 
 def _ceilings(case: Case, problem: Problem) -> dict[str, Call]:
     """The copies, which say how fast this machine moves a tensor of x's size; a whole network has no such ceiling."""
-    if case.operation == "bam_resnet50":
+    if DESCRIPTIONS[case.operation].network:
         return {}
     x = problem.inputs[0]
     warm = torch.empty_like(x)
     return {"copy": lambda: warm.copy_(x), "clone": lambda: x.clone()}
 
 
-def _add_rows(measured: Measured, rows: dict[str, dict[str, Any]], problem: Problem) -> None:
+def _add_rows(measured: Measured, rows: dict[str, dict[str, Any]]) -> None:
     samples, case = measured.samples, measured.case
     for name, times in samples.items():
         latency = Quantiles.of(times)
         row = {"competitor": name, "seconds": asdict(latency), "rounds": len(times), **rows.get(name, {})}
-        passes = 2.0 if name in CEILINGS else problem.floor.get(case.mode)
+        passes = 2.0 if name in CEILINGS else DESCRIPTIONS[case.operation].passes(case.mode)
         if passes:
             row["floor_passes"] = passes
             row["bytes_per_second"] = passes * case.x_bytes / latency.median

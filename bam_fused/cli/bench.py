@@ -9,10 +9,12 @@ from pathlib import Path
 import torch
 
 from bam_fused.bench import machine, results, table
-from bam_fused.bench.cases import OPERATIONS, SETS, Case, cases_of
+from bam_fused.bench.cases import Case
 from bam_fused.bench.competitors import COMPILE_MODES
+from bam_fused.bench.operations import DESCRIPTIONS
 from bam_fused.bench.run import Plan
 from bam_fused.bench.run import run as measure_all
+from bam_fused.bench.sets import SETS, cases_of
 from bam_fused.bench.timing import Effort
 from bam_fused.cli import report
 from bam_fused.cli.progress import Progress
@@ -32,7 +34,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cpu or cuda[:i]")
     parser.add_argument("--threads", type=int, help="threads on the CPU (default: as PyTorch has it)")
     parser.add_argument("--seconds", type=float, help="time for the rounds of one case")
-    parser.add_argument("--operation", action="append", choices=OPERATIONS, help="only this one (may be repeated)")
+    parser.add_argument(
+        "--operation", action="append", choices=tuple(DESCRIPTIONS), help="only this one (may be repeated)"
+    )
     parser.add_argument("--only", action="append", help="only this competitor (may be repeated), beside fused")
     parser.add_argument(
         "--compile-mode", action="append", choices=COMPILE_MODES, help="of torch.compile (may be repeated)"

@@ -1,4 +1,4 @@
-"""The public functions, one file per operation."""
+"""The operations as public functions, one file each; `bam_fused` exports this list."""
 
 from bam_fused.functional.gate import gate
 from bam_fused.functional.global_avg_pool import global_avg_pool

@@ -1,14 +1,83 @@
-"""gate: the fused end of BAM."""
+"""gate: the fused end of BAM, x + x * sigmoid(combine(channel_logits, spatial_logits)).
+
+Its backward makes one pass: it reads grad and x, writes dx, and reduces the gradients of both logits on the way. Nothing
+the size of x is kept for it but x itself.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from bam_fused import ops
-from bam_fused.backends import eager
+from bam_fused import backends, reference
 from bam_fused.checks import check_gate
-from bam_fused.functional.tracing import wants_standard_operators
+from bam_fused.ops import Operation, define
+from bam_fused.ops.widen import compute_dtype
+
+
+def _plain(x: Tensor, channel_logits: Tensor, spatial_logits: Tensor, combine: str) -> Tensor:
+    wide = compute_dtype(x)
+    return reference.gate(x.to(wide), channel_logits.to(wide), spatial_logits.to(wide), combine).to(x.dtype)
+
+
+def _plain_backward(
+    grad: Tensor, x: Tensor, channel_logits: Tensor, spatial_logits: Tensor, combine: str
+) -> tuple[Tensor, Tensor, Tensor]:
+    wide = compute_dtype(x)
+    dx, dchannel, dspatial = reference.gate_backward(
+        grad.to(wide), x.to(wide), channel_logits.to(wide), spatial_logits.to(wide), combine
+    )
+    return dx.to(x.dtype), dchannel.to(channel_logits.dtype), dspatial.to(spatial_logits.dtype)
+
+
+def _fake(x: Tensor, channel_logits: Tensor, spatial_logits: Tensor, combine: str) -> Tensor:
+    return torch.empty_like(x)
+
+
+def _fake_backward(
+    grad: Tensor, x: Tensor, channel_logits: Tensor, spatial_logits: Tensor, combine: str
+) -> tuple[Tensor, Tensor, Tensor]:
+    dchannel, dspatial = (logits.new_empty(logits.shape) for logits in (channel_logits, spatial_logits))
+    return torch.empty_like(x), dchannel, dspatial
+
+
+define(
+    "gate",
+    "(Tensor x, Tensor channel_logits, Tensor spatial_logits, str combine) -> Tensor",
+    check=check_gate,
+    fake=_fake,
+    plain=_plain,
+)
+backward = define(
+    "gate_backward",
+    "(Tensor grad, Tensor x, Tensor channel_logits, Tensor spatial_logits, str combine) -> (Tensor, Tensor, Tensor)",
+    check=lambda grad, *arguments: check_gate(*arguments),
+    fake=_fake_backward,
+    plain=_plain_backward,
+)
+
+
+class _Gate(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, kernel: Callable[..., Any], x: Tensor, channel_logits: Tensor, spatial_logits: Tensor, combine: str
+    ) -> Tensor:
+        ctx.save_for_backward(x, channel_logits, spatial_logits)
+        ctx.combine = combine
+        return kernel(x, channel_logits, spatial_logits, combine)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        arguments = (grad, *ctx.saved_tensors, ctx.combine)
+        if torch.is_grad_enabled() and not torch.compiler.is_compiling():
+            return None, *backward.plain(*arguments), None  # formulas that can be differentiated again
+        return None, *backends.run("gate_backward", *arguments), None
+
+
+_gate = Operation("gate", autograd=_Gate)
 
 
 def gate(x: Tensor, channel_logits: Tensor, spatial_logits: Tensor, combine: str = "sum") -> Tensor:
@@ -34,12 +103,4 @@ def gate(x: Tensor, channel_logits: Tensor, spatial_logits: Tensor, combine: str
     reproducible, and can be differentiated again; of x's size it keeps x alone. Source: Park et al., "BAM: Bottleneck
     Attention Module", BMVC 2018, equations 1 and 2.
     """
-    if torch.compiler.is_compiling():
-        check_gate(x, channel_logits, spatial_logits, combine)
-    if wants_standard_operators():
-        return eager.gate(x, channel_logits, spatial_logits, combine)
-    try:
-        return ops.gate(x, channel_logits, spatial_logits, combine)
-    except Exception:
-        check_gate(x, channel_logits, spatial_logits, combine)
-        raise
+    return _gate(x, channel_logits, spatial_logits, combine)

@@ -1,14 +1,43 @@
-"""global_avg_pool: the squeeze of BAM's channel branch."""
+"""global_avg_pool: the squeeze of BAM's channel branch, the mean over H and W.
+
+Its backward needs no kernel: the gradient of every pixel is grad / (H * W), so it is handed on as a broadcast view that
+whoever consumes it reads at no cost, where a kernel would write and the consumer read one full feature map.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from bam_fused import ops
-from bam_fused.backends import eager
+from bam_fused import reference
 from bam_fused.checks import check_feature_map
-from bam_fused.functional.tracing import wants_standard_operators
+from bam_fused.ops import Operation, define
+
+define(
+    "global_avg_pool",
+    "(Tensor x) -> Tensor",
+    check=lambda x: check_feature_map("x", x),
+    fake=lambda x: x.new_empty(x.shape[:2]),
+    plain=reference.global_avg_pool,  # `mean` already accumulates in at least float32
+)
+
+
+class _GlobalAvgPool(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, kernel: Callable[..., Any], x: Tensor) -> Tensor:
+        ctx.shape = x.shape
+        return kernel(x)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor]:
+        n, c, h, w = ctx.shape
+        return None, (grad / (h * w)).reshape(n, c, 1, 1).expand(n, c, h, w)
+
+
+_global_avg_pool = Operation("global_avg_pool", autograd=_GlobalAvgPool)
 
 
 def global_avg_pool(x: Tensor) -> Tensor:
@@ -28,12 +57,4 @@ def global_avg_pool(x: Tensor) -> Tensor:
     The gradient is handed on as a broadcast view (stride 0 over H and W), so the backward moves no feature map. Source:
     the average pooling of Park et al., "BAM: Bottleneck Attention Module", BMVC 2018, section 3.1.
     """
-    if torch.compiler.is_compiling():
-        check_feature_map("x", x)
-    if wants_standard_operators():
-        return eager.global_avg_pool(x)
-    try:
-        return ops.global_avg_pool(x)
-    except Exception:
-        check_feature_map("x", x)
-        raise
+    return _global_avg_pool(x)

@@ -1,10 +1,9 @@
-"""The dispatcher operators `torch.ops.bam_fused.*`: schema, fake kernel and autograd, one file per operation.
+"""What every operation needs of PyTorch's dispatcher: its operators, and the way from a public function to a kernel.
 
-The kernels are registered by the backends; here is what they share. Autograd is an `autograd.Function` around the plain
-operator, which costs less per call than registering a formula with the operator.
+The operations themselves are in bam_fused/functional, one file each.
 """
 
-from bam_fused.ops.gate import gate
-from bam_fused.ops.global_avg_pool import global_avg_pool
+from bam_fused.ops.library import OPERATORS, Operator, define
+from bam_fused.ops.operation import Operation
 
-__all__ = ["gate", "global_avg_pool"]
+__all__ = ["OPERATORS", "Operation", "Operator", "define"]

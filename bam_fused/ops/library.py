@@ -1,12 +1,14 @@
-"""The one `torch.library.Library` that defines the operators, and what is defined beside each of them."""
+"""The one `torch.library.Library` that defines the operators `torch.ops.bam_fused.*`, and what is defined beside each."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
+from bam_fused import backends
 from bam_fused.backends import triton
 
 LIBRARY = torch.library.Library("bam_fused", "DEF")
@@ -14,14 +16,59 @@ LIBRARY = torch.library.Library("bam_fused", "DEF")
 OVERLOADS = ("", ".triton")  # the compiled libraries', by device, and Triton's
 
 
-def define(operation: str, signature: str, fake: Callable[..., Any], eager: Callable[..., Any]) -> None:
+@dataclass(frozen=True)
+class Operator:
+    """One operator of the dispatcher, in all its overloads."""
+
+    name: str
+    signature: str
+    """Its schema behind the name: arguments and results."""
+    check: Callable[..., object]
+    """Raises TypeError or ValueError for arguments that it cannot take."""
+    plain: Callable[..., Any]
+    """The same in PyTorch's operators, checked: what the eager backend runs, and what can be differentiated again."""
+    backends: tuple[str, ...]
+    """Who has a kernel for it, beside eager."""
+
+
+OPERATORS: dict[str, Operator] = {}
+"""Every operator that is defined, by name."""
+
+
+def define(
+    name: str,
+    signature: str,
+    *,
+    check: Callable[..., object],
+    fake: Callable[..., Any],
+    plain: Callable[..., Any],
+    backends: tuple[str, ...] = ("cpu", "cuda", "triton"),
+) -> Operator:
     """Define an operator in every overload, with its fake kernel (shapes, dtypes and strides alone).
 
-    The default overload also gets the eager function as its kernel for devices without a compiled one, so that a graph
-    that holds the operator runs anywhere; the `triton` overload gets Triton's kernel, which loads itself when called.
+    `fake` and `plain` are called with arguments that have passed `check`. The default overload also gets the plain form as
+    its kernel for devices without a compiled one, so that a graph that holds the operator runs anywhere; the `triton`
+    overload gets Triton's kernel, which loads itself when called.
     """
+    operator = Operator(name, signature, check, _after(check, plain), backends)
     for overload in OVERLOADS:
-        LIBRARY.define(f"{operation}{overload}{signature}", tags=(torch.Tag.pt2_compliant_tag,))
-        torch.library.register_fake(f"bam_fused::{operation}{overload}", fake, lib=LIBRARY)
-    LIBRARY.impl(operation, eager, "CompositeExplicitAutograd")
-    LIBRARY.impl(f"{operation}.triton", triton.kernel(operation), "CompositeExplicitAutograd")
+        LIBRARY.define(f"{name}{overload}{signature}", tags=(torch.Tag.pt2_compliant_tag,))
+        torch.library.register_fake(f"bam_fused::{name}{overload}", _after(check, fake), lib=LIBRARY)
+    LIBRARY.impl(name, operator.plain, "CompositeExplicitAutograd")
+    LIBRARY.impl(f"{name}.triton", triton.kernel(name), "CompositeExplicitAutograd")
+    OPERATORS[name] = operator
+    _tell_backends(operator)
+    return operator
+
+
+def _tell_backends(operator: Operator) -> None:
+    backends.eager.KERNELS[operator.name] = operator.plain
+    backends.SERVED[operator.name] = (*operator.backends, "eager")
+
+
+def _after(check: Callable[..., object], function: Callable[..., Any]) -> Callable[..., Any]:
+    def checked(*arguments: Any) -> Any:
+        check(*arguments)
+        return function(*arguments)
+
+    return checked

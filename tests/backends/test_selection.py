@@ -6,6 +6,7 @@ import logging
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -58,11 +59,11 @@ def test_a_named_backend_that_cannot_run_says_why():
 
 def test_eager_selects_plain_pytorch():
     with bam_fused.use_backend("eager"):
-        assert backends.select("gate", torch.device("cpu")) is backends.eager.gate
+        assert backends.select("gate", torch.device("cpu")) is backends.eager.kernel("gate")
 
 
 def test_fallback_is_logged_once(monkeypatch, caplog):
-    broken = backends.Backend("default", lambda device: "not built: for this test")
+    broken = replace(backends.REGISTRY["cpu"], why_not=lambda device: "not built: for this test")
     monkeypatch.setitem(backends.REGISTRY, "cpu", broken)
     monkeypatch.setattr(backends, "_logged", set())
     with bam_fused.use_backend("auto"), caplog.at_level(logging.WARNING, "bam_fused"):

@@ -8,9 +8,10 @@ from torch import Tensor
 
 from bam_fused import backends
 from bam_fused.bench.ledger import entries
-from bam_fused.bench.ledger.entries import COLUMNS, FLOORS, Entry, count, table
+from bam_fused.bench.ledger.entries import COLUMNS, Entry, count, table
 from bam_fused.bench.ledger.inductor import arrays_of, loop_nests
 from bam_fused.bench.ledger.traffic import DispatchCounter, Traffic, touched_bytes
+from bam_fused.bench.operations import DESCRIPTIONS
 from bam_fused.bench.problem import Competitor
 
 X = torch.randn(4, 8, 5, 5)
@@ -81,13 +82,13 @@ def test_what_torch_compile_generates_is_counted() -> None:
 
 
 @pytest.mark.parametrize("memory_format", ["NCHW", "NHWC"])
-@pytest.mark.parametrize("operation", ["gate", "global_avg_pool"])
+@pytest.mark.parametrize("operation", [name for name, one in DESCRIPTIONS.items() if one.floor])
 @needs_library
 def test_our_column_is_the_floor(operation: str, memory_format: str) -> None:
     ours = [entry for entry in entries(operation, memory_format, compile_too=False) if entry.competitor == "fused"]
     assert {entry.direction for entry in ours} == {"forward", "backward"}
     for entry in ours:
-        assert entry.floor == FLOORS[operation, entry.direction]
+        assert entry.floor == DESCRIPTIONS[operation].floor[entry.direction]
         assert entry.floor <= entry.passes + 1e-9
         assert entry.passes < entry.floor + 0.03, entry  # the logits and their gradients are what is beyond it
         assert entry.launches == 1, entry

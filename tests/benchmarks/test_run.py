@@ -8,11 +8,13 @@ from dataclasses import replace
 import pytest
 import torch
 
-from bam_fused.bench import operations, run
-from bam_fused.bench.cases import MODES, OPERATIONS, SETS, TINY, Case, cases_of
+from bam_fused.bench import run
+from bam_fused.bench.cases import MODES, TINY, Case
 from bam_fused.bench.check import Wrong, error, error_of_norms, verify
+from bam_fused.bench.operations import DESCRIPTIONS
 from bam_fused.bench.problem import Competitor, Problem
 from bam_fused.bench.run import CEILINGS, Plan, measure
+from bam_fused.bench.sets import AT_FEATURE_MAPS, SETS, cases_of
 from bam_fused.bench.timing import Effort
 
 CPU = torch.device("cpu")
@@ -21,12 +23,12 @@ PLAN = Plan(Effort(seconds=0, least=2, most=2), compile_modes=(), onnx=False)
 
 
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("operation", [name for name in OPERATIONS if name != "bam_resnet50"])
+@pytest.mark.parametrize("operation", AT_FEATURE_MAPS)
 def test_every_operation_and_mode(operation: str, mode: str) -> None:
     measured = measure(Case(operation, TINY, mode=mode), CPU, PLAN)
     assert measured.absent == {}
     names = [row["competitor"] for row in measured.rows]
-    assert names == [*operations.COMPETITORS[operation], *CEILINGS]
+    assert names == [*DESCRIPTIONS[operation].competitors, *CEILINGS]
     fused = measured.row("fused")
     assert fused is not None
     assert fused["seconds"]["low"] <= fused["seconds"]["median"] <= fused["seconds"]["high"]
@@ -45,7 +47,7 @@ def test_every_dtype_and_format(dtype: str, memory_format: str) -> None:
 
 
 def test_a_wrong_competitor_gets_no_figure(monkeypatch: pytest.MonkeyPatch) -> None:
-    build = operations.BUILDERS["gate"]
+    build = DESCRIPTIONS["gate"].problem
 
     def with_a_wrong_one(case: Case, device: torch.device) -> object:
         problem = build(case, device)
@@ -53,7 +55,7 @@ def test_a_wrong_competitor_gets_no_figure(monkeypatch: pytest.MonkeyPatch) -> N
         problem.competitors["broken"] = Competitor(lambda x, c, s: x @ c)
         return problem
 
-    monkeypatch.setitem(operations.BUILDERS, "gate", with_a_wrong_one)
+    monkeypatch.setitem(DESCRIPTIONS, "gate", replace(DESCRIPTIONS["gate"], problem=with_a_wrong_one))
     measured = measure(Case("gate", TINY), CPU, PLAN)
     assert measured.row("wrong") is None
     assert "off by" in measured.absent["wrong"]
@@ -66,7 +68,7 @@ def test_a_case_that_cannot_be_built_says_why(monkeypatch: pytest.MonkeyPatch) -
     def cannot(case: Case, device: torch.device) -> object:
         raise MemoryError("too much")
 
-    monkeypatch.setitem(operations.BUILDERS, "gate", cannot)
+    monkeypatch.setitem(DESCRIPTIONS, "gate", replace(DESCRIPTIONS["gate"], problem=cannot))
     told: list[str] = []
     first, second = run.run([Case("gate", TINY), Case("global_avg_pool", TINY)], CPU, PLAN, told.append)
     assert first.rows == []
@@ -118,7 +120,7 @@ def test_a_network_is_judged_by_norms() -> None:
 def test_sets_hold_known_cases_once(name: str) -> None:
     cases = cases_of(name)
     assert len(cases) == len(set(cases)) > 0
-    assert {case.operation for case in cases} <= set(OPERATIONS)
+    assert {case.operation for case in cases} <= set(DESCRIPTIONS)
     assert all(case.torch_dtype.is_floating_point and case.mode in MODES for case in cases)
 
 

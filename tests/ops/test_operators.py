@@ -1,41 +1,52 @@
-"""The dispatcher operators: schema, fake kernels with the true strides, and what torch.library.opcheck asks."""
+"""The dispatcher operators: fake kernels with the true strides, what torch.library.opcheck asks, and meta tensors."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import pytest
 import torch
-from drawing import COMBINES, FORMATS, feature_map, gradient, logits
+from drawing import FORMATS, feature_map
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._pytree import tree_leaves, tree_map_only
 
-SHAPE = (2, 6, 5, 4)
+from bam_fused.bench.operations import DESCRIPTIONS
 
-
-def _cases(format: str, combine: str):
-    x, grad = feature_map(SHAPE, format=format), gradient(SHAPE, format=format)
-    channel, spatial = logits(SHAPE)
-    yield torch.ops.bam_fused.gate.default, (x, channel, spatial, combine)
-    yield torch.ops.bam_fused.gate_backward.default, (grad, x, channel, spatial, combine)
-    yield torch.ops.bam_fused.global_avg_pool.default, (x,)
+SAMPLES = {name: samples for one in DESCRIPTIONS.values() for name, samples in one.operators.items()}
+SHAPE = (2, 16, 5, 4)
 
 
-@pytest.mark.parametrize("combine", COMBINES)
-@pytest.mark.parametrize("format", FORMATS)
-def test_opcheck(format, combine):
-    for operator, arguments in _cases(format, combine):
-        torch.library.opcheck(operator, arguments)
+def _calls(operator: str, x: torch.Tensor) -> Iterator[tuple[Any, tuple[Any, ...]]]:
+    for arguments in SAMPLES[operator](x):
+        yield getattr(torch.ops.bam_fused, operator).default, arguments
+
+
+def _outlines(result: Any) -> list[tuple[Any, ...]]:
+    return [(tensor.shape, tensor.stride(), tensor.dtype) for tensor in tree_leaves(result)]
 
 
 @pytest.mark.parametrize("format", FORMATS)
-def test_fake_kernels_have_the_true_strides(format):
-    for operator, arguments in _cases(format, "sum"):
-        real = operator(*arguments)
+@pytest.mark.parametrize("operator", SAMPLES)
+def test_opcheck(operator, format):
+    for overload, arguments in _calls(operator, feature_map(SHAPE, format=format)):
+        torch.library.opcheck(overload, arguments)
+
+
+@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("operator", SAMPLES)
+def test_fake_kernels_have_the_true_strides(operator, format):
+    for overload, arguments in _calls(operator, feature_map(SHAPE, format=format)):
+        real = overload(*arguments)
         with FakeTensorMode() as mode:
-            fake = operator(*(mode.from_tensor(a) if isinstance(a, torch.Tensor) else a for a in arguments))
-        for r, f in zip(*((t,) if isinstance(t, torch.Tensor) else t for t in (real, fake)), strict=True):
-            assert (r.shape, r.stride(), r.dtype) == (f.shape, f.stride(), f.dtype), operator
+            fake = overload(*tree_map_only(torch.Tensor, mode.from_tensor, arguments))
+        assert _outlines(real) == _outlines(fake)
 
 
-def test_meta_tensors():
-    x = torch.empty(2, 6, 5, 4, device="meta")
-    out = torch.ops.bam_fused.gate(x, torch.empty(2, 6, device="meta"), torch.empty(2, 5, 4, device="meta"), "sum")
-    assert out.shape == x.shape and out.device.type == "meta"
+@pytest.mark.parametrize("operator", SAMPLES)
+def test_meta_tensors(operator):
+    for overload, arguments in _calls(operator, feature_map(SHAPE)):
+        real = overload(*arguments)
+        meta = overload(*tree_map_only(torch.Tensor, lambda tensor: tensor.to("meta"), arguments))
+        assert all(tensor.is_meta for tensor in tree_leaves(meta))
+        assert [one[0] for one in _outlines(meta)] == [one[0] for one in _outlines(real)]

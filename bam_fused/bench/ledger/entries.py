@@ -11,20 +11,13 @@ from torch import Tensor
 from bam_fused.bench.cases import Case, Shape
 from bam_fused.bench.ledger.inductor import counting
 from bam_fused.bench.ledger.traffic import DispatchCounter, Traffic
-from bam_fused.bench.operations import BUILDERS
+from bam_fused.bench.operations import DESCRIPTIONS
 from bam_fused.bench.problem import Competitor
 
 SHAPE: Shape = (2, 256, 28, 28)
-OPERATIONS = ("gate", "global_avg_pool", "bam")
-COLUMNS = ("eager", "eager (mean)", "eager (paper)", "compile", "fused")
-FLOORS = {
-    ("gate", "forward"): 2,
-    ("gate", "backward"): 3,
-    ("global_avg_pool", "forward"): 1,
-    ("global_avg_pool", "backward"): 0,
-}
-"""Passes over x: gate reads x and writes the output; its backward reads the gradient and x and writes x's gradient. The
-pool reads x; its gradient is the same for a whole channel and need not be written out."""
+OPERATIONS = tuple(name for name, description in DESCRIPTIONS.items() if not description.network)
+_NAMES = dict.fromkeys(name for operation in OPERATIONS for name in DESCRIPTIONS[operation].competitors)
+COLUMNS = (*(name for name in _NAMES if name != "fused"), "compile", "fused")
 
 
 @dataclass(frozen=True)
@@ -37,7 +30,7 @@ class Entry:
     passes: float
     """Bytes read and written over the bytes of x."""
     launches: int
-    floor: int | None
+    floor: float | None
 
 
 def count(competitor: Competitor, inputs: tuple[Tensor, ...], compiled: bool) -> dict[str, Traffic]:
@@ -63,14 +56,14 @@ def count(competitor: Competitor, inputs: tuple[Tensor, ...], compiled: bool) ->
 def entries(operation: str, memory_format: str = "NCHW", compile_too: bool = True) -> Iterator[Entry]:
     """The lines of one operation in training, float32, on the CPU."""
     case = Case(operation, SHAPE, memory_format=memory_format, mode="forward+backward")
-    problem = BUILDERS[operation](case, torch.device("cpu"))
+    problem = DESCRIPTIONS[operation].problem(case, torch.device("cpu"))
     assert problem.to_compile is not None
     runs = [(name, competitor, False) for name, competitor in problem.competitors.items()]
     if compile_too:
         runs.append(("compile", problem.competitors[problem.to_compile], True))
     for name, competitor, compiled in runs:
         for direction, traffic in count(competitor, problem.inputs, compiled).items():
-            floor = FLOORS.get((operation, direction))
+            floor = DESCRIPTIONS[operation].floor.get(direction)
             yield Entry(operation, direction, name, traffic.bytes / case.x_bytes, traffic.launches, floor)
 
 
@@ -84,5 +77,5 @@ def table(found: list[Entry]) -> tuple[list[str], list[list[str]]]:
     for (operation, direction), by_name in lines.items():
         cells = [f"{by_name[name].passes:.2f} ({by_name[name].launches})" if name in by_name else "-" for name in names]
         floor = next(iter(by_name.values())).floor
-        rows.append([f"{operation} {direction}", *cells, "-" if floor is None else str(floor)])
+        rows.append([f"{operation} {direction}", *cells, "-" if floor is None else f"{floor:g}"])
     return ["passes over x (launches)", *names, "floor"], rows

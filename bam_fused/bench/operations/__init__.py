@@ -1,24 +1,19 @@
-"""What competes in each operation, and what it must compute: one file per operation."""
+"""The description of every operation and of what is made of them: one file each, found here by being there."""
 
-from collections.abc import Callable
+from __future__ import annotations
 
-import torch
+import importlib
+import pkgutil
 
-from bam_fused.bench.cases import Case
-from bam_fused.bench.operations import bam, bam_resnet50, gate, global_avg_pool
-from bam_fused.bench.problem import Problem
+from bam_fused.bench.description import Description
 
-BUILDERS: dict[str, Callable[[Case, torch.device], Problem]] = {
-    "gate": gate.problem,
-    "global_avg_pool": global_avg_pool.problem,
-    "bam": bam.problem,
-    "bam_resnet50": bam_resnet50.problem,
-}
 
-COMPETITORS: dict[str, tuple[str, ...]] = {
-    "gate": ("eager", "eager (paper)", "fused"),
-    "global_avg_pool": ("eager", "eager (mean)", "fused"),
-    "bam": ("eager", "eager (mean)", "fused"),
-    "bam_resnet50": ("eager", "fused"),
-}
-"""The names that a problem of each operation brings, known without building one."""
+def _describe() -> dict[str, Description]:
+    found = {
+        name: importlib.import_module(f"{__name__}.{name}").DESCRIPTION for _, name, _ in pkgutil.iter_modules(__path__)
+    }
+    return dict(sorted(found.items(), key=lambda item: (item[1].network, not item[1].operators, item[0])))
+
+
+DESCRIPTIONS = _describe()
+"""By name: operations, then modules, then networks."""

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import bam_fused
-from bam_fused.bench.cases import Case
+from bam_fused.bench.cases import FORMATS, Case, both_modes
+from bam_fused.bench.description import Description
 from bam_fused.bench.operations import global_avg_pool
 from bam_fused.bench.problem import Problem, feature_map, in_float64, of_module, place
 
@@ -61,3 +62,13 @@ def problem(case: Case, device: torch.device) -> Problem:
         to_compile="eager (mean)",
         slack=10,
     )
+
+
+DESCRIPTION = Description(
+    problem,
+    competitors=("eager", "eager (mean)", "fused"),
+    cases={
+        "quick": tuple(both_modes("bam", (8, 512, 28, 28))),
+        "readme": tuple(case for name in FORMATS for case in both_modes("bam", (8, 256, 56, 56), "float32", name)),
+    },
+)

@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 import bam_fused
-from bam_fused.bench.cases import Case
+from bam_fused.bench.cases import FORMATS, Case, both_modes
+from bam_fused.bench.description import Description
 from bam_fused.bench.extras import need
 from bam_fused.bench.problem import Competitor, Problem, feature_map, in_float64, of_module, place
 
@@ -60,3 +61,19 @@ def problem(case: Case, device: torch.device) -> Problem:
         slack=1000,
         by_norm=True,
     )
+
+
+DESCRIPTION = Description(
+    problem,
+    competitors=("eager", "fused"),
+    cases={
+        "readme": tuple(both_modes("bam_resnet50", (4, 3, 224, 224))),
+        "full": tuple(
+            case
+            for n in (1, 8, 32)
+            for name in FORMATS
+            for case in both_modes("bam_resnet50", (n, 3, 224, 224), "float32", name)
+        ),
+    },
+    network=True,
+)

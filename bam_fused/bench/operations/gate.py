@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import torch
 from torch import Tensor
 
 import bam_fused
-from bam_fused.bench.cases import Case
+from bam_fused.bench.cases import FIRST, FORMATS, OVERHEAD, Case, both_modes
+from bam_fused.bench.description import Description
 from bam_fused.bench.problem import Competitor, Problem, feature_map
+from bam_fused.reference import COMBINES
 
 
 def authors(x: Tensor, channel_logits: Tensor, spatial_logits: Tensor) -> Tensor:
@@ -18,12 +23,26 @@ def authors(x: Tensor, channel_logits: Tensor, spatial_logits: Tensor) -> Tensor
     return (1 + torch.sigmoid(channel + spatial)) * x
 
 
+def _logits(x: Tensor) -> tuple[Tensor, Tensor]:
+    n, c, h, w = x.shape
+    channel, spatial = (torch.randn(shape, device=x.device, dtype=x.dtype) for shape in ((n, c), (n, 1, h, w)))
+    return channel, spatial
+
+
+def samples(x: Tensor) -> Iterator[tuple[Any, ...]]:
+    for combine in COMBINES:
+        yield x, *_logits(x), combine
+
+
+def backward_samples(x: Tensor) -> Iterator[tuple[Any, ...]]:
+    for combine in COMBINES:
+        yield torch.randn_like(x), x, *_logits(x), combine
+
+
 def problem(case: Case, device: torch.device) -> Problem:
-    n, c, h, w = case.shape
     x = feature_map(case, device)
-    logits = (torch.randn(shape, device=device, dtype=x.dtype) for shape in ((n, c), (n, 1, h, w)))
     return Problem(
-        inputs=(x, *logits),
+        inputs=(x, *_logits(x)),
         reference=Competitor(bam_fused.reference.gate),
         competitors={
             "eager": Competitor(authors),
@@ -31,5 +50,29 @@ def problem(case: Case, device: torch.device) -> Problem:
             "fused": Competitor(bam_fused.gate),
         },
         to_compile="eager",
-        floor={"inference": 2, "forward": 2, "forward+backward": 5},
     )
+
+
+DESCRIPTION = Description(
+    problem,
+    competitors=("eager", "eager (paper)", "fused"),
+    operators={"gate": samples, "gate_backward": backward_samples},
+    floor={"forward": 2, "backward": 3},  # reads x, writes the output; reads the gradient and x, writes x's gradient
+    cases={
+        "quick": (
+            *(case for name in FORMATS for case in both_modes("gate", (8, 256, 56, 56), "float32", name)),
+            *both_modes("gate", (8, 512, 28, 28), "bfloat16"),
+            *both_modes("gate", OVERHEAD),
+        ),
+        "readme": (
+            *(case for name in FORMATS for shape in FIRST for case in both_modes("gate", shape, "float32", name)),
+            *(
+                case
+                for name in FORMATS
+                for shape in ((8, 256, 56, 56), (8, 512, 28, 28), (32, 1024, 14, 14))
+                for case in both_modes("gate", shape, "bfloat16", name)
+            ),
+            *both_modes("gate", OVERHEAD),
+        ),
+    },
+)

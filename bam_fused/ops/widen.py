@@ -1,0 +1,11 @@
+"""The compute type of the plain forms."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def compute_dtype(x: Tensor) -> torch.dtype:
+    """float64 for float64, else float32: what kernels and plain forms compute in before they round once."""
+    return torch.float64 if x.dtype == torch.float64 else torch.float32
