@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from accuracy import assert_no_worse_than_eager
+from drawing import same_view
 from torch import Tensor
 
 import bam_fused
@@ -33,7 +34,7 @@ def with_gradients(function: Callable[..., Any], *arguments: Any) -> tuple[Tenso
 def check_gate(device: torch.device, *arguments: Any, function: Callable[..., Any] = bam_fused.gate) -> None:
     """`function` on the device against float64, no worse than eager; arguments as in `with_gradients`."""
     *tensors, combine = arguments
-    given = [_to(t, device) for t in tensors]
+    given = [t if t.device == device else same_view(t, device) for t in tensors]
     kept = [t.clone() for t in given]
     ours = with_gradients(function, *given, combine)
     eager = with_gradients(reference.gate, *tensors, combine)
@@ -48,15 +49,6 @@ def check_gate(device: torch.device, *arguments: Any, function: Callable[..., An
     assert [t.dtype for t in ours] == [x.dtype, x.dtype, channel.dtype, spatial.dtype]
     for before, after in zip(kept, given, strict=True):
         assert torch.equal(before, after), "an input was written to"
-
-
-def _to(tensor: Tensor, device: torch.device) -> Tensor:
-    """The tensor on a device with the strides it has; `Tensor.to` makes views dense."""
-    if tensor.device == device:
-        return tensor
-    reach = sum(stride * (size - 1) for size, stride in zip(tensor.shape, tensor.stride(), strict=True)) + 1
-    memory = tensor.as_strided((reach,), (1,)).to(device)
-    return memory.as_strided(tensor.shape, tensor.stride())
 
 
 def compiling_process(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -1,8 +1,7 @@
 // What the CPU operators share: the instruction set in use, how a launch is cut into tiles, and fresh outputs.
 #pragma once
 
-#include "../matrix.h"
-#include "../stable.h"
+#include "../shared/feature_map.h"
 #include "kernels.h"
 
 namespace bam_fused::cpu {
@@ -16,17 +15,13 @@ ScalarType accumulator_of(const Tensor& x);
 // Cuts a launch into tiles, by shape alone.
 Tiling tiling_of(const Shape& shape, Rows rows, size_t accumulator_bytes);
 
-// An uninitialised tensor like x, its memory advised for huge pages: a fresh feature map costs more in page faults of 4 KiB
-// than in bytes moved (a 100 MB clone: 30 ms; with huge pages: 11 ms).
-Tensor fresh_like(const Tensor& x);
-
 // An uninitialised contiguous accumulator tensor.
 Tensor workspace(const Tensor& x, std::initializer_list<int64_t> sizes);
 
 // Logits as the kernels read them: contiguous, in the accumulator of x.
 Tensor as_accumulators(const Tensor& logits, const Tensor& x);
 
-Map map_of(const Tensor& t, Rows rows);
+inline Map map_of(const View& view) { return {view.data, view.strides.sample, view.strides.row}; }
 
 // out[sample, i] = scale * sum over partials of in[sample, partial, i].
 void sum_partials(const Tensor& x, const Tensor& in, const Tensor& out, int64_t samples, int64_t partials, double scale);

@@ -5,20 +5,20 @@
 namespace bam_fused::cpu {
 namespace {
 
-Tensor global_avg_pool(const Tensor& given) {
-  check_feature_map(given);
-  const Tensor x = rows_of(given) ? given : torch::stable::contiguous(given);
-  const Rows rows = *rows_of(x);
-  const Shape shape = shape_of(x);
-  Tensor out = torch::stable::new_empty(x, {shape.samples, shape.channels});
+Tensor global_avg_pool(const Tensor& x) {
+  check_feature_map(x);
+  Tensor out = torch::stable::new_empty(x, {x.size(0), x.size(1)});
   if (out.numel() == 0) return out;
-  const Tiling tiling = tiling_of(shape, rows, accumulator_of(x) == ScalarType::Double ? 8 : 4);
-  const bool rows_are_channels = rows == Rows::channels;
+  const FeatureMap map({&x});
+  const View read = map.readable(x);
+  const Shape& shape = map.shape;
+  const Tiling tiling = tiling_of(shape, map.rows, accumulator_of(x) == ScalarType::Double ? 8 : 4);
+  const bool rows_are_channels = map.rows_are_channels();
   const int64_t partials = rows_are_channels ? tiling.column_tiles : tiling.row_tiles;
   const Tensor sums = workspace(x, {shape.samples, partials, shape.channels});
   const PoolArguments arguments{
       tiling,
-      map_of(x, rows),
+      map_of(read),
       rows_are_channels ? sums.data_ptr() : nullptr,
       rows_are_channels ? nullptr : sums.data_ptr()};
   for_tiles(kernels().global_avg_pool[storage_of(x)], arguments, tiling.tiles(), shape.elements());

@@ -25,15 +25,14 @@ Tensor gate_operator(
     const Tensor& x, const Tensor& channel_logits, const Tensor& spatial_logits, const std::string& combine) {
   check_gate(x, channel_logits, spatial_logits);
   const Combine how = parse_combine(combine);
-  Tensor out = torch::stable::empty_like(x);
+  Tensor out = fresh_like(x);
   if (x.numel() == 0) return out;
   on_device(x, [&](const Target& target) {
-    const FeatureMap map(x);
+    const FeatureMap map({&x, &out});
     const Sides logits(map, channel_logits, spatial_logits);
-    const Tensor written = map.writable(out);
-    gate(map.extent, dtype_of(x), how, matrix_of(map.x, map.rows), logits.row, logits.column,
-         matrix_of(written, map.rows), target);
-    if (written.data_ptr() != out.data_ptr()) torch::stable::copy_(out, written);
+    const View read = map.readable(x), written = map.writable(out);
+    gate(extent_of(map), dtype_of(x), how, matrix_of(read), logits.row, logits.column, matrix_of(written), target);
+    map.finish(written, out);
   });
   return out;
 }
@@ -44,7 +43,7 @@ std::tuple<Tensor, Tensor, Tensor> gate_backward_operator(
   check_gate(x, channel_logits, spatial_logits);
   check_grad(grad, x);
   const Combine how = parse_combine(combine);
-  Tensor dx = torch::stable::empty_like(x);
+  Tensor dx = fresh_like(x);
   if (x.numel() == 0) {
     Tensor dchannel = torch::stable::new_zeros(channel_logits, channel_logits.sizes());
     return {dx, dchannel, torch::stable::new_zeros(spatial_logits, spatial_logits.sizes())};
@@ -52,17 +51,15 @@ std::tuple<Tensor, Tensor, Tensor> gate_backward_operator(
   Tensor dchannel = torch::stable::new_empty(channel_logits, channel_logits.sizes());
   Tensor dspatial = torch::stable::new_empty(spatial_logits, spatial_logits.sizes());
   on_device(x, [&](const Target& target) {
-    const FeatureMap map(x);
+    const FeatureMap map({&x, &dx, &grad});
     const Sides logits(map, channel_logits, spatial_logits);
-    const Tensor written = map.writable(dx);
-    Tensor grad_owner;
-    const Matrix grads = map.readable(grad, grad_owner);
+    const View read = map.readable(x), read_grad = map.readable_gradient(grad), written = map.writable(dx);
     Results drow = results_of(dchannel), dcolumn = results_of(dspatial);
     if (!map.rows_are_channels()) std::swap(drow, dcolumn);
     Memory memory(x);
-    gate_backward(map.extent, dtype_of(x), how, grads, matrix_of(map.x, map.rows), logits.row, logits.column,
-                  matrix_of(written, map.rows), drow, dcolumn, target, std::ref(memory));
-    if (written.data_ptr() != dx.data_ptr()) torch::stable::copy_(dx, written);
+    gate_backward(extent_of(map), dtype_of(x), how, matrix_of(read_grad), matrix_of(read), logits.row, logits.column,
+                  matrix_of(written), drow, dcolumn, target, std::ref(memory));
+    map.finish(written, dx);
   });
   return {dx, dchannel, dspatial};
 }

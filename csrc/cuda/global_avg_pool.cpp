@@ -14,10 +14,11 @@ Tensor global_avg_pool_operator(const Tensor& x) {
   if (means.numel() == 0) return means;
   if (x.numel() == 0) return torch::stable::fill_(means, std::numeric_limits<double>::quiet_NaN());  // as eager has it
   on_device(x, [&](const Target& target) {
-    const FeatureMap map(x);
+    const FeatureMap map({&x});
+    const View read = map.readable(x);
     Memory memory(x);
-    global_avg_pool(map.extent, dtype_of(x), map.rows_are_channels(), matrix_of(map.x, map.rows), results_of(means),
-                    target, std::ref(memory));
+    global_avg_pool(extent_of(map), dtype_of(x), map.rows_are_channels(), matrix_of(read), results_of(means), target,
+                    std::ref(memory));
   });
   return means;
 }

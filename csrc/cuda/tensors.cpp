@@ -1,6 +1,10 @@
 #include "tensors.h"
 
-namespace bam_fused::cuda {
+namespace bam_fused {
+
+void prepare_memory(const Tensor&) {}
+
+namespace cuda {
 
 Dtype dtype_of(const Tensor& x) {
   switch (x.scalar_type()) {
@@ -9,11 +13,6 @@ Dtype dtype_of(const Tensor& x) {
     case ScalarType::BFloat16: return Dtype::bfloat16;
     default: return Dtype::float16;
   }
-}
-
-Matrix matrix_of(const Tensor& t, Rows rows) {
-  const bam_fused::Matrix strides = *as_matrix(t, rows);
-  return {t.data_ptr(), strides.stride_sample, strides.stride_row};
 }
 
 Logits channel_logits_of(const Tensor& logits) {
@@ -35,31 +34,5 @@ void* Memory::operator()(size_t bytes) {
   return tensors_.back().data_ptr();
 }
 
-FeatureMap::FeatureMap(const Tensor& given)
-    : x(rows_of(given) ? given : torch::stable::contiguous(given)), rows(*rows_of(x)) {
-  const Shape shape = shape_of(x);
-  extent = {shape.samples, shape.rows(rows), shape.columns(rows)};
-}
-
-Tensor FeatureMap::writable(const Tensor& out) const {
-  return as_matrix(out, rows) ? out : torch::stable::empty_like(x);
-}
-
-Matrix FeatureMap::readable(const Tensor& grad, Tensor& owner) const {
-  if (as_matrix(grad, rows)) {
-    owner = grad;
-  } else if (repeats_one_number(grad)) {
-    Tensor number = grad;
-    for (int64_t d = 0; d < 4; ++d) number = torch::stable::narrow(number, d, 0, 1);
-    owner = torch::stable::new_empty(x, {1, 1, 1, extent.columns});
-    torch::stable::copy_(owner, number);
-    return {owner.data_ptr(), 0, 0};
-  } else {
-    owner = torch::stable::empty_like(x);
-    if (!as_matrix(owner, rows)) owner = torch::stable::new_empty(x, x.sizes());
-    torch::stable::copy_(owner, grad);
-  }
-  return matrix_of(owner, rows);
-}
-
-}  // namespace bam_fused::cuda
+}  // namespace cuda
+}  // namespace bam_fused

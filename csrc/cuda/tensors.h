@@ -1,10 +1,9 @@
-// Between PyTorch's tensors and the launchers: which matrix a tensor is, where to run, and the workspace's memory.
+// Between PyTorch's tensors and the launchers: what of a tensor they are told, where to run, and the workspace's memory.
 #pragma once
 
 #include <vector>
 
-#include "../matrix.h"
-#include "../stable.h"
+#include "../shared/feature_map.h"
 #include "matrices.h"
 
 namespace bam_fused::cuda {
@@ -14,7 +13,11 @@ Dtype dtype_of(const Tensor& x);
 /// Runs something with the tensor's device as the current one; it is told where to run: the device's current stream.
 void on_device(const Tensor& x, const std::function<void(const Target&)>& run);
 
-Matrix matrix_of(const Tensor& t, Rows rows);
+inline Matrix matrix_of(const View& view) { return {view.data, view.strides.sample, view.strides.row}; }
+
+inline Extent extent_of(const FeatureMap& map) {
+  return {map.shape.samples, map.shape.rows(map.rows), map.shape.columns(map.rows)};
+}
 
 /// (N, C) or (N, C, 1, 1)
 Logits channel_logits_of(const Tensor& logits);
@@ -33,25 +36,6 @@ class Memory {
  private:
   const Tensor& like_;
   std::vector<Tensor> tensors_;
-};
-
-/// x as matrices with some rows, and what follows from it for all that has x's shape. Where x is none (its H and W
-/// transposed, say), the kernels work on contiguous copies.
-struct FeatureMap {
-  Tensor x;
-  Rows rows;
-  Extent extent;
-
-  explicit FeatureMap(const Tensor& given);
-
-  bool rows_are_channels() const { return rows == Rows::channels; }
-
-  /// Where a kernel can write what is to become `out`: `out` itself, or a stand-in to be copied into it.
-  Tensor writable(const Tensor& out) const;
-
-  /// A gradient comes in whatever layout its consumer left: read as it is where it is a matrix with these rows; one row
-  /// read again and again where it repeats one number; else copied. `owner` keeps what was made.
-  Matrix readable(const Tensor& grad, Tensor& owner) const;
 };
 
 }  // namespace bam_fused::cuda

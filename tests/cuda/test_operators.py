@@ -3,34 +3,18 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 import torch
 from cuda_host_library import build_operators
+from drawing import VIEWS, channel_views, feature_map, gradient, logits, same_view, spatial_views
 from torch import Tensor
 
 from bam_fused import backends, reference
 
 pytestmark = pytest.mark.cuda_host
 
-LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
-    "contiguous": lambda t: t.contiguous(),
-    "channels_last": lambda t: t.contiguous(memory_format=torch.channels_last),
-    "channel slice": lambda t: torch.cat([t, t, t], 1)[:, t.size(1) : 2 * t.size(1)],
-    "channel slice, channels_last": lambda t: torch.cat([t, t, t], 1).contiguous(memory_format=torch.channels_last)[
-        :, t.size(1) : 2 * t.size(1)
-    ],
-    "storage offset": lambda t: torch.cat([t.flatten()[:1], t.flatten()])[1:].view(t.shape),
-    "H and W transposed": lambda t: t.transpose(2, 3).contiguous().transpose(2, 3),
-    "every other column": lambda t: torch.stack([t, t], 4).flatten(3)[..., ::2],
-    "every other sample": lambda t: torch.stack([t, t], 1).flatten(0, 1)[::2],
-}
-GRADIENTS = LAYOUTS | {
-    "of sum()": lambda t: t[:1, :1, :1, :1].expand(t.shape),
-    "of the mean over H and W": lambda t: t[:, :, :1, :1].expand(t.shape),
-    "the same for every sample": lambda t: t[:1].expand(t.shape),
-}
 SHAPES = ((2, 16, 7, 7), (1, 8, 14, 14), (2, 3, 5, 6), (3, 24, 1, 1), (2, 1, 4, 9), (1, 32, 56, 2), (2, 5, 1, 40))
 
 
@@ -48,40 +32,33 @@ def ops(request: pytest.FixtureRequest) -> Iterator[torch._ops._OpNamespace]:
         yield torch.ops.bam_fused
 
 
-def drawn(*shape: int, dtype: torch.dtype = torch.float64) -> Tensor:
-    return torch.randn(shape, dtype=torch.float64).to(dtype)
-
-
 def same_up_to_rounding(actual: Tensor, expected: Tensor) -> None:
     eps = torch.finfo(actual.dtype).eps
     torch.testing.assert_close(actual.double(), expected, rtol=4 * eps, atol=64 * min(eps, 1e-6) + 1e-13)
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("view", VIEWS)
 @pytest.mark.parametrize("dtype", (torch.float64, torch.bfloat16))
-def test_gate_and_pool_in_every_layout(ops: torch._ops._OpNamespace, layout: str, dtype: torch.dtype) -> None:
-    for n, c, h, w in SHAPES:
-        x = LAYOUTS[layout](drawn(n, c, h, w, dtype=dtype))
-        channel, spatial = drawn(n, c, 1, 1, dtype=dtype), drawn(n, 1, h, w, dtype=dtype)
+def test_gate_and_pool_of_every_view(ops: torch._ops._OpNamespace, view: str, dtype: torch.dtype) -> None:
+    for shape in SHAPES:
+        x, (channel, spatial) = feature_map(shape, dtype, view), logits(shape, dtype)
         out = ops.gate(x, channel, spatial, "sum")
         assert out.stride() == torch.empty_like(x).stride() and out.dtype == dtype
         same_up_to_rounding(out, reference.gate(x.double(), channel.double(), spatial.double()))
         means = ops.global_avg_pool(x)
-        assert means.shape == (n, c) and means.is_contiguous()
+        assert means.shape == shape[:2] and means.is_contiguous()
         same_up_to_rounding(means, x.double().mean((2, 3)))
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("gradient", GRADIENTS)
-def test_gate_backward_with_gradients_in_every_layout(ops: torch._ops._OpNamespace, layout: str, gradient: str) -> None:
-    dtype = torch.float32
-    for (n, c, h, w), combine in zip(SHAPES, itertools.cycle(reference.COMBINES), strict=False):
-        x = LAYOUTS[layout](drawn(n, c, h, w, dtype=dtype))
-        grad = GRADIENTS[gradient](drawn(n, c, h, w, dtype=dtype))
-        channel, spatial = drawn(n, c, dtype=dtype), drawn(n, h, w, dtype=dtype)
+@pytest.mark.parametrize("x_view", VIEWS)
+def test_gate_backward_of_every_view_of_x_and_gradient(ops: torch._ops._OpNamespace, x_view: str) -> None:
+    shapes, combines = itertools.cycle(SHAPES), itertools.cycle(reference.COMBINES)
+    for grad_view in VIEWS:
+        shape, combine = next(shapes), next(combines)
+        grad, x = gradient(shape, torch.float32, grad_view), feature_map(shape, torch.float32, x_view)
+        channel, spatial = logits(shape)
         results = ops.gate_backward(grad, x, channel, spatial, combine)
-        wide = (t.double() for t in (grad, x, channel, spatial))
-        expected = reference.gate_backward(*wide, combine)
+        expected = reference.gate_backward(*(t.double() for t in (grad, x, channel, spatial)), combine)
         assert results[0].stride() == torch.empty_like(x).stride()
         for actual, exact, like in zip(results, expected, (x, channel, spatial), strict=True):
             assert actual.shape == like.shape and actual.dtype == like.dtype
@@ -89,23 +66,15 @@ def test_gate_backward_with_gradients_in_every_layout(ops: torch._ops._OpNamespa
         assert results[1].is_contiguous() and results[2].is_contiguous()
 
 
-def test_logits_of_any_stride_and_of_float32(ops: torch._ops._OpNamespace) -> None:
-    x = drawn(2, 16, 7, 6, dtype=torch.bfloat16)
-    channels = (drawn(2, 16), drawn(16, 2).t(), drawn(1, 16).expand(2, 16), drawn(2, 16, 3)[:, :, 1])
-    spatials = (
-        drawn(2, 7, 6),
-        drawn(2, 6, 7).transpose(1, 2),
-        drawn(1, 1, 7, 6).expand(2, 1, 7, 6),
-        drawn(2, 7, 1).expand(2, 7, 6),
-        drawn(2, 4, 7, 6)[:, 2:3],
-    )
-    for channel, spatial in itertools.product(channels, spatials):
-        for c, s in ((channel.float(), spatial.bfloat16()), (channel.bfloat16(), spatial.float())):
-            c, s = c.as_strided(channel.size(), c.stride()), s.as_strided(spatial.size(), s.stride())
-            same_up_to_rounding(ops.gate(x, c, s, "max"), reference.gate(x.double(), c.double(), s.double(), "max"))
-            results = ops.gate_backward(x, x, c, s, "max")
-            assert results[1].dtype == c.dtype and results[2].dtype == s.dtype
-            expected = reference.gate_backward(*(t.double() for t in (x, x, c, s)), "max")
+def test_every_view_of_the_logits_and_float32(ops: torch._ops._OpNamespace) -> None:
+    n, c, h, w = shape = (2, 16, 7, 6)
+    x = feature_map(shape, torch.bfloat16)
+    for channel, spatial in itertools.product(channel_views(n, c), spatial_views(n, h, w)):
+        for u, v in ((channel, same_view(spatial, x.dtype)), (same_view(channel, x.dtype), spatial)):
+            same_up_to_rounding(ops.gate(x, u, v, "max"), reference.gate(x.double(), u.double(), v.double(), "max"))
+            results = ops.gate_backward(x, x, u, v, "max")
+            assert results[1].dtype == u.dtype and results[2].dtype == v.dtype
+            expected = reference.gate_backward(*(t.double() for t in (x, x, u, v)), "max")
             for actual, exact in zip(results, expected, strict=True):
                 same_up_to_rounding(actual, exact)
 

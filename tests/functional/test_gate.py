@@ -7,7 +7,18 @@ import itertools
 import pytest
 import torch
 from accuracy import assert_no_worse_than_eager, noise_of_sums, root_mean_square_error
-from drawing import COMBINES, DTYPES, FORMATS, GRADIENTS, SHAPES, feature_map, gradient, logits, memory_order
+from drawing import (
+    COMBINES,
+    DTYPES,
+    SHAPES,
+    VIEWS,
+    channel_views,
+    feature_map,
+    gradient,
+    logits,
+    memory_order,
+    spatial_views,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -82,13 +93,14 @@ def test_compiles_once_per_shape():
             compiled(x, *logits((2, 8, 5, 5))).sum().backward()
 
 
-@pytest.mark.parametrize("combine", COMBINES)
-@pytest.mark.parametrize("x_format", FORMATS)
-@pytest.mark.parametrize("grad_format", GRADIENTS)
-def test_every_layout_of_x_and_gradient(poisoned, x_format, grad_format, combine):
-    for shape in ((2, 12, 6, 10), (1, 3, 1, 5), (3, 1, 4, 4)):
-        x = feature_map(shape, torch.float32, x_format)
-        check(bam_fused.gate, x, *logits(shape), gradient(shape, torch.float32, grad_format), combine)
+@pytest.mark.parametrize("x_view", VIEWS)
+def test_every_view_of_x_and_gradient(poisoned, x_view):
+    shapes = itertools.cycle(((2, 12, 6, 10), (1, 3, 1, 5), (3, 1, 4, 4), (2, 17, 1, 1), (2, 24, 3, 3)))
+    combines = itertools.cycle(COMBINES)
+    for grad_view in VIEWS:
+        shape = next(shapes)
+        x, grad = feature_map(shape, torch.float32, x_view), gradient(shape, torch.float32, grad_view)
+        check(bam_fused.gate, x, *logits(shape), grad, next(combines))
 
 
 @settings(max_examples=100, deadline=None)
@@ -99,24 +111,18 @@ def test_drawn_cases(data):
     )
     dtype = data.draw(st.sampled_from(DTYPES))
     logit_dtypes = [data.draw(st.sampled_from((dtype, torch.float32))) for _ in range(2)]
-    x = feature_map(shape, dtype, data.draw(st.sampled_from(FORMATS)))
+    x = feature_map(shape, dtype, data.draw(st.sampled_from(VIEWS)))
     scale = data.draw(st.sampled_from((1.0, 10.0)))
     channel, spatial = (t.to(d) for t, d in zip(logits(shape, dtype, scale), logit_dtypes, strict=True))
-    grad = gradient(shape, dtype, data.draw(st.sampled_from(GRADIENTS)))
+    grad = gradient(shape, dtype, data.draw(st.sampled_from(VIEWS)))
     check(bam_fused.gate, x, channel, spatial, grad, data.draw(st.sampled_from(COMBINES)))
 
 
-def test_logits_in_every_shape_and_stride():
+@pytest.mark.parametrize("format", ["contiguous", "channels_last", "transposed"])
+def test_every_view_of_the_logits(format):
     n, c, h, w = shape = (2, 6, 5, 4)
-    x, grad = feature_map(shape), gradient(shape)
-    channel, spatial = logits(shape)
-    every_other = torch.randn(n, 2 * c)[:, ::2]
-    tilted = torch.randn(n, w, h).transpose(1, 2)
-    last = torch.randn(n, h, w, 3)[..., 1]
-    for u, v in itertools.product(
-        (channel, channel.reshape(n, c, 1, 1), every_other, torch.randn(c).expand(n, c)),
-        (spatial, spatial.reshape(n, h, w), tilted, last, torch.randn(1, h, w).expand(n, h, w)),
-    ):
+    x, grad = feature_map(shape, format=format), gradient(shape)
+    for u, v in itertools.product(channel_views(n, c), spatial_views(n, h, w)):
         check(bam_fused.gate, x, u, v, grad, "sum")
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from drawing import FORMATS, feature_map
+from drawing import FORMATS, VIEWS, feature_map
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
@@ -33,10 +33,10 @@ def test_opcheck(operator, format):
         torch.library.opcheck(overload, arguments)
 
 
-@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("view", VIEWS)
 @pytest.mark.parametrize("operator", SAMPLES)
-def test_fake_kernels_have_the_true_strides(operator, format):
-    for overload, arguments in _calls(operator, feature_map(SHAPE, format=format)):
+def test_fake_kernels_have_the_true_strides(operator, view):
+    for overload, arguments in _calls(operator, feature_map(SHAPE, format=view)):
         real = overload(*arguments)
         with FakeTensorMode() as mode:
             fake = overload(*tree_map_only(torch.Tensor, mode.from_tensor, arguments))

@@ -7,7 +7,7 @@ import itertools
 import pytest
 import torch
 from checking import check_gate, with_gradients
-from drawing import COMBINES, DTYPES, FORMATS, GRADIENTS, feature_map, gradient, logits
+from drawing import COMBINES, DTYPES, FORMATS, VIEWS, channel_views, feature_map, gradient, logits, spatial_views
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -35,12 +35,14 @@ def test_values_and_gradients(poisoned, device, dtype, format, combine):
         check_gate(device, feature_map(shape, dtype, format), *logits(shape, dtype), gradient(shape, dtype), combine)
 
 
-@pytest.mark.parametrize("x_format", FORMATS)
-@pytest.mark.parametrize("grad_format", GRADIENTS)
-def test_every_layout_of_x_and_gradient(poisoned, device, x_format, grad_format):
-    for shape, combine in (((2, 8, 3, 5), "product"), ((1, 3, 1, 5), "sum")):
-        x = feature_map(shape, torch.bfloat16, x_format)
-        check_gate(device, x, *logits(shape), gradient(shape, torch.bfloat16, grad_format), combine)
+@pytest.mark.parametrize("view", VIEWS)
+def test_every_view_of_x_and_gradient(poisoned, device, view):
+    combines = itertools.cycle(COMBINES)
+    for shape in ((2, 8, 3, 5), (1, 3, 1, 5), (2, 9, 1, 1)):
+        for other in ("contiguous", "channels_last", view):
+            for x_view, grad_view in {(view, other), (other, view)}:
+                x, grad = feature_map(shape, torch.bfloat16, x_view), gradient(shape, torch.bfloat16, grad_view)
+                check_gate(device, x, *logits(shape), grad, next(combines))
 
 
 @drawn
@@ -52,8 +54,8 @@ def test_drawn_cases(device, data):
     dtype = data.draw(st.sampled_from(DTYPES))
     logit_dtypes = [data.draw(st.sampled_from((dtype, torch.float32))) for _ in range(2)]
     channel, spatial = (t.to(d) for t, d in zip(logits(shape, dtype, 3.0), logit_dtypes, strict=True))
-    x = feature_map(shape, dtype, data.draw(st.sampled_from(FORMATS)))
-    grad = gradient(shape, dtype, data.draw(st.sampled_from(GRADIENTS)))
+    x = feature_map(shape, dtype, data.draw(st.sampled_from(VIEWS)))
+    grad = gradient(shape, dtype, data.draw(st.sampled_from(VIEWS)))
     check_gate(device, x, channel, spatial, grad, data.draw(st.sampled_from(COMBINES)))
 
 
@@ -91,20 +93,11 @@ def _forget_plans() -> None:
     gate_backward.plan.cache_clear()
 
 
-def test_logits_in_every_shape_and_stride(device):
+@pytest.mark.parametrize("format", ["contiguous", "channels_last"])
+def test_every_view_of_the_logits(device, format):
     n, c, h, w = shape = (2, 6, 5, 4)
-    x, grad = feature_map(shape), gradient(shape)
-    channel, spatial = logits(shape)
-    for u, v in itertools.product(
-        (channel, channel.reshape(n, c, 1, 1), torch.randn(n, 2 * c)[:, ::2], torch.randn(c).expand(n, c)),
-        (
-            spatial,
-            spatial.reshape(n, h, w),
-            torch.randn(n, w, h).transpose(1, 2),
-            torch.randn(n, h, w, 3)[..., 1],
-            torch.randn(1, h, w).expand(n, h, w),
-        ),
-    ):
+    x, grad = feature_map(shape, format=format), gradient(shape)
+    for u, v in itertools.product(channel_views(n, c), spatial_views(n, h, w)):
         check_gate(device, x, u, v, grad, "sum")
 
 

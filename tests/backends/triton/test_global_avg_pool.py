@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from accuracy import assert_no_worse_than_eager
-from drawing import DTYPES, FORMATS, feature_map
+from drawing import DTYPES, FORMATS, VIEWS, feature_map
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -38,6 +38,12 @@ def test_values(poisoned, device, dtype, format):
         check(device, feature_map(shape, dtype, format))
 
 
+@pytest.mark.parametrize("view", VIEWS)
+def test_every_view(poisoned, device, view):
+    for shape in ((2, 12, 4, 5), (1, 3, 1, 5), (3, 17, 1, 1), (2, 1, 5, 3)):
+        check(device, feature_map(shape, torch.float32, view))
+
+
 @drawn
 @given(st.data())
 def test_any_tiling_gives_the_same(device, data):
@@ -45,7 +51,7 @@ def test_any_tiling_gives_the_same(device, data):
     shape = tuple(
         data.draw(st.integers(1, top), label=name) for name, top in (("N", 2), ("C", 24), ("H", 12), ("W", 12))
     )
-    format = data.draw(st.sampled_from(FORMATS))
+    format = data.draw(st.sampled_from(VIEWS))
     row_block, column_block = (2 ** data.draw(st.integers(0, 6)) for _ in range(2))
     config = heuristics.TileConfig(row_block, column_block, False, data.draw(st.integers(1, 6)), 4)
     with pytest.MonkeyPatch.context() as patch:
