@@ -15,11 +15,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bam_fused import reference
-from bam_fused.layouts.live import entry_names
+from bam_fused.composition.from_layout import entry_names, make_plan
+from bam_fused.composition.plan import Plan, plan_of
+from bam_fused.composition.run import logits
+from bam_fused.composition.verify import Differs, verify
 from bam_fused.layouts.recognise import recognise
-from bam_fused.modules import BAM
 from bam_fused.surgery.dry_run import evaluating
-from bam_fused.surgery.fused_class import is_fused, plan_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -56,9 +57,9 @@ def attention_maps(model: nn.Module, images: Any) -> list[AttentionMap]:
     found: list[AttentionMap] = []
     hooks = []
     for name, module in model.named_modules():
-        bam = _as_bam(module)
-        if bam is not None:
-            hooks.append(module.register_forward_hook(_recorder(name, bam, found), with_kwargs=True))
+        plan = _plan(module)
+        if plan is not None:
+            hooks.append(module.register_forward_hook(_recorder(name, plan, found), with_kwargs=True))
     if not hooks:
         raise ValueError("model has no BAM: insert_bam puts one in")
     try:
@@ -72,38 +73,41 @@ def attention_maps(model: nn.Module, images: Any) -> list[AttentionMap]:
     return found
 
 
-def _as_bam(module: nn.Module) -> BAM | None:
-    """The module as a `BAM` around its own layers, if it is one of a known implementation."""
-    if isinstance(module, BAM):
-        return module
-    if is_fused(module):
-        return BAM.from_module(module, legacy_pool=plan_of(module).crops)
-    if recognise(entry_names(module), live=True) is None:
-        return None
+def _plan(module: nn.Module) -> Plan | None:
+    """The plan of a module that is a BAM: the one it carries, or what `replace_bam` would give it."""
+    plan = plan_of(module)
+    fit = None if plan is not None else recognise(entry_names(module), live=True)
+    if fit is None:
+        return plan
     try:
-        return BAM.from_module(module)
-    except ValueError:
+        return verify(module, make_plan(module, fit)).plan
+    except (Differs, ValueError):
         return None  # it has the names of a BAM and computes something else
 
 
-def _recorder(name: str, bam: BAM, found: list[AttentionMap]) -> Any:
+def _recorder(name: str, plan: Plan, found: list[AttentionMap]) -> Any:
     def record(module: nn.Module, inputs: tuple[Any, ...], keywords: dict[str, Any], output: Any) -> None:
         x = (*inputs, *keywords.values())[0].detach()
-        with evaluating(bam):
-            attention = _attention(bam, x)
+        attention = _attention(module, plan, x)
         found.append(AttentionMap(name, *(_kept(tensor) for tensor in (x, attention, output))))
 
     return record
 
 
-def _attention(bam: BAM, x: Tensor) -> Tensor:
+def _attention(module: nn.Module, plan: Plan, x: Tensor) -> Tensor:
     """M(F): what the gate adds to a feature map of ones. A branch that is not there adds nothing to the logits."""
     n, c, h, w = x.shape
-    channel = x.new_zeros(n, c) if bam.channel is None else bam.channel(x)
-    spatial = x.new_zeros(n, 1, h, w) if bam.spatial is None else bam.spatial(x).expand(n, 1, h, w)
-    combine = "sum" if bam.channel is None or bam.spatial is None else bam.combine
+    channel, spatial = logits(module, plan, x)
     wide = torch.promote_types(x.dtype, torch.float32)
-    return reference.gate(torch.ones_like(x, dtype=wide), channel.to(wide), spatial.to(wide), combine) - 1
+    return (
+        reference.gate(
+            torch.ones_like(x, dtype=wide),
+            x.new_zeros(n, c, dtype=wide) if channel is None else channel.to(wide),
+            x.new_zeros(n, 1, h, w, dtype=wide) if spatial is None else spatial.to(wide).expand(n, 1, h, w),
+            plan.combine if plan.branches == "both" else "sum",
+        )
+        - 1
+    )
 
 
 def _kept(tensor: Tensor) -> Tensor:

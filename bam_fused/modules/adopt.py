@@ -7,11 +7,11 @@ from typing import TypeVar, cast
 
 from torch import nn
 
+from bam_fused.composition.from_layout import entry_names, make_plan
+from bam_fused.composition.verify import Differs, verify
 from bam_fused.layouts import convert
 from bam_fused.layouts.layout import Fit
-from bam_fused.layouts.live import entry_names, make_plan
 from bam_fused.layouts.recognise import recognise, why_not
-from bam_fused.layouts.verify import Differs, verify
 
 Module = TypeVar("Module", bound=nn.Module)
 

@@ -9,7 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.fx import Proxy
 
-from bam_fused.functional.attend import attend
+from bam_fused.composition.path import path_of
+from bam_fused.composition.plan import PLAN, Plan, containers
+from bam_fused.composition.run import finish
 from bam_fused.layouts import convert
 from bam_fused.layouts.recognise import bam_entries
 from bam_fused.modules.adopt import adopt
@@ -84,7 +86,6 @@ class BAM(nn.Module):
             spatial_hidden, spatial_reduce, final, channel_bias, spatial_bias, mlp, padding, min_hidden, legacy_pool,
             identity_start,
         )  # fmt: skip
-        self.channels, self.combine = options.channels, options.combine
         factory: dict[str, Any] = {"device": device, "dtype": dtype}
         self.channel: ChannelBranch | None = None
         self.spatial: SpatialBranch | None = None
@@ -101,6 +102,17 @@ class BAM(nn.Module):
             initialise(self.spatial)
         scale = nn.Parameter(torch.zeros((), **factory)) if identity_start else None
         self.register_parameter("residual_scale", scale)
+        setattr(self, PLAN, self._plan())
+
+    @property
+    def channels(self) -> int:
+        """C of the feature maps it takes."""
+        return self.options.channels
+
+    @property
+    def combine(self) -> str:
+        """How the branches are combined."""
+        return self.options.combine
 
     @classmethod
     def official(cls, channels: int, reduction: int = 16, dilation: int | Sequence[int] = 4, **options: Any) -> BAM:
@@ -199,20 +211,28 @@ class BAM(nn.Module):
             raise TypeError(f"x must be a torch.Tensor, got {type(x).__name__}")
         if x.dim() != 4 or x.shape[1] != self.channels:
             raise ValueError(f"x must have shape (N, {self.channels}, H, W), got {tuple(x.shape)}")
-        out = self._attend(x)
-        if self.residual_scale is not None:
-            out = torch.lerp(x, out, self.residual_scale.to(x.dtype))
-        return out
+        plan = self.__dict__[PLAN]
+        path = path_of(self, plan, x)
+        if path.run is not None:
+            return path.run(self, plan, x)
+        channel = None if self.channel is None else self.channel(x)
+        spatial = None if self.spatial is None else self.spatial(x)
+        return finish(self, plan, x, channel, spatial)
 
-    def _attend(self, x: Tensor) -> Tensor:
-        if self.channel is not None and self.spatial is not None:
-            return attend(x, self.channel(x), self.spatial(x), self.combine)
-        n, c, h, w = x.shape
-        zero = x.new_zeros(())  # the branch that is not there adds nothing
-        if self.channel is not None:
-            return attend(x, self.channel(x), zero.expand(n, 1, h, w), "sum")
-        assert self.spatial is not None
-        return attend(x, zero.expand(n, c), self.spatial(x), "sum")
+    def _plan(self) -> Plan:
+        """Both branches' plans in one."""
+        channel = () if self.channel is None else tuple(layer.below("channel") for layer in self.channel.plan.channel)
+        spatial = () if self.spatial is None else tuple(layer.below("spatial") for layer in self.spatial.plan.spatial)
+        return Plan(
+            self.channels,
+            channel,
+            spatial,
+            combine=self.combine,
+            convolves=self.options.mlp == "conv",
+            crops=self.options.legacy_pool and self.channel is not None,
+            scales=self.options.identity_start,
+            containers=containers(self, (*channel, *spatial)),
+        )
 
     def extra_repr(self) -> str:
         return self.options.describe()

@@ -10,11 +10,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bam_fused.functional.attend import left_crop
-from bam_fused.functional.global_avg_pool import global_avg_pool
+from bam_fused.composition.plan import RELU, Layer, Plan
+from bam_fused.composition.run import channel_logits, spatial_logits
 
 AFTER = ("none", "relu", "bn", "bn-relu")
 """What can follow a layer."""
@@ -28,22 +27,19 @@ def _norms(
     )
 
 
-class _Branch(nn.Module):
-    """Layers, each followed by its norm and, where `activated`, by a ReLU."""
-
-    def __init__(self, after: Sequence[str]) -> None:
-        super().__init__()
-        self.after = tuple(after)
-
-    def _run(self, layers: nn.ModuleList, norms: nn.ModuleList, features: Tensor) -> Tensor:
-        for layer, norm, after in zip(layers, norms, self.after, strict=True):
-            features = norm(layer(features))
-            if "relu" in after:
-                features = F.relu(features)
-        return features
+def _layers(name: str, after: Sequence[str]) -> tuple[Layer, ...]:
+    """The layers of a branch whose children are called `name` and "norms"; an Identity among the norms is called too."""
+    return tuple(
+        Layer((name, str(i)), ("norms", str(i)), RELU if "relu" in what else None) for i, what in enumerate(after)
+    )
 
 
-class ChannelBranch(_Branch):
+def _check_count(layers: nn.ModuleList, planned: tuple[Layer, ...]) -> None:
+    if len(layers) != len(planned):
+        raise ValueError(f"the branch was made with {len(planned)} layers and now has {len(layers)}: make another BAM")
+
+
+class ChannelBranch(nn.Module):
     """Pool, then a multi-layer perceptron: (N, C, H, W) -> channel logits (N, C).
 
     Args:
@@ -63,9 +59,9 @@ class ChannelBranch(_Branch):
         legacy_pool: bool = False,
         **factory: Any,
     ) -> None:
-        super().__init__(after)
-        self.legacy_pool = legacy_pool
+        super().__init__()
         conv = mlp == "conv"
+        self.plan = Plan(widths[0], channel=_layers("linears", after), convolves=conv, crops=legacy_pool)
         self.linears = nn.ModuleList(
             nn.Conv2d(i, o, 1, bias=b, **factory) if conv else nn.Linear(i, o, bias=b, **factory)
             for i, o, b in zip(widths[:-1], widths[1:], bias, strict=True)
@@ -73,13 +69,11 @@ class ChannelBranch(_Branch):
         self.norms = _norms(nn.BatchNorm2d if conv else nn.BatchNorm1d, widths[1:], after, factory)
 
     def forward(self, x: Tensor) -> Tensor:
-        pooled = global_avg_pool(left_crop(x) if self.legacy_pool else x)
-        if isinstance(self.linears[0], nn.Conv2d):
-            pooled = pooled[:, :, None, None]
-        return self._run(self.linears, self.norms, pooled).flatten(1)
+        _check_count(self.linears, self.plan.channel)
+        return channel_logits(self, self.plan, x)
 
 
-class SpatialBranch(_Branch):
+class SpatialBranch(nn.Module):
     """1x1 reduction, dilated 3x3 convolutions, 1x1 to one channel: (N, C, H, W) -> spatial logits (N, 1, H, W).
 
     Args:
@@ -99,7 +93,8 @@ class SpatialBranch(_Branch):
         bias: Sequence[bool],
         **factory: Any,
     ) -> None:
-        super().__init__(after)
+        super().__init__()
+        self.plan = Plan(channels, spatial=_layers("convs", after))
         convs = [nn.Conv2d(channels, hidden, 1, bias=bias[0], **factory)]
         for dilation, padding, b in zip(dilations, paddings, bias[1:-1], strict=True):
             convs.append(nn.Conv2d(hidden, hidden, 3, padding=padding, dilation=dilation, bias=b, **factory))
@@ -108,10 +103,11 @@ class SpatialBranch(_Branch):
         self.norms = _norms(nn.BatchNorm2d, [hidden] * (len(convs) - 1) + [1], after, factory)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self._run(self.convs, self.norms, x)
+        _check_count(self.convs, self.plan.spatial)
+        return spatial_logits(self, self.plan, x)
 
 
-def initialise(branch: _Branch) -> None:
+def initialise(branch: nn.Module) -> None:
     """He initialisation for the layers that feed a ReLU, variance-preserving for the last one, biases zero."""
     layers = [m for m in branch.modules() if isinstance(m, (nn.Linear, nn.Conv2d))]
     for layer in layers:

@@ -11,9 +11,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from bam_fused.layouts.live import Plan, can_run, run
-
-_PLAN = "_bam_fused_plan"
+from bam_fused.composition.path import path_of
+from bam_fused.composition.plan import PLAN, Plan, plan_of
 
 
 class Fused:
@@ -42,11 +41,12 @@ def _fused_class(original: type[nn.Module]) -> type[nn.Module]:
 def _make_class(original: type[nn.Module]) -> type[nn.Module]:
     @functools.wraps(original.forward)  # tools that look at the signature see the original's
     def forward(self: nn.Module, *args: Any, **kwargs: Any) -> Tensor:
-        plan: Plan | None = self.__dict__.get(_PLAN)
+        plan = plan_of(self)
         if plan is not None and len(args) + len(kwargs) == 1:
             x = args[0] if args else next(iter(kwargs.values()))
-            if can_run(self, plan, x):
-                return run(self, plan, x)
+            path = path_of(self, plan, x)
+            if path.run is not None:
+                return path.run(self, plan, x)
         return original.forward(self, *args, **kwargs)
 
     def __reduce_ex__(self: nn.Module, protocol: Any) -> Any:
@@ -56,7 +56,7 @@ def _make_class(original: type[nn.Module]) -> type[nn.Module]:
         return reduced  # the original has its own way
 
     def extra_repr(self: nn.Module) -> str:
-        plan: Plan | None = self.__dict__.get(_PLAN)
+        plan = plan_of(self)
         ours = "" if plan is None else f"layout={plan.layout!r}, combine={plan.combine!r}"
         return ", ".join(filter(None, (original.extra_repr(self), ours)))
 
@@ -75,12 +75,7 @@ def _make_class(original: type[nn.Module]) -> type[nn.Module]:
 
 def is_fused(module: nn.Module) -> bool:
     """Whether a module has been given the fused forward."""
-    return isinstance(module, Fused) and _PLAN in module.__dict__
-
-
-def plan_of(module: nn.Module) -> Plan:
-    """The plan that a fused module runs."""
-    return module.__dict__[_PLAN]
+    return isinstance(module, Fused) and PLAN in module.__dict__
 
 
 def original_class(module: nn.Module) -> type[nn.Module]:
@@ -97,10 +92,10 @@ def fuse(module: nn.Module, plan: Plan) -> None:
     """
     if not isinstance(module, Fused):
         module.__class__ = _fused_class(type(module))
-    module.__dict__[_PLAN] = plan
+    module.__dict__[PLAN] = plan
 
 
 def unfuse(module: nn.Module) -> None:
     """Give a fused module its own forward back, and its own class where that is ours to change."""
     module.__class__ = original_class(module)
-    del module.__dict__[_PLAN]
+    del module.__dict__[PLAN]

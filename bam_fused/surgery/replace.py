@@ -8,14 +8,15 @@ from dataclasses import replace
 import torch
 from torch import nn
 
+from bam_fused.composition import verify as verification
+from bam_fused.composition.from_layout import entry_names, make_plan
+from bam_fused.composition.plan import plan_of
+from bam_fused.composition.verify import Differs, Verified
 from bam_fused.layouts import LAYOUTS
-from bam_fused.layouts import verify as verification
 from bam_fused.layouts.layout import Fit
-from bam_fused.layouts.live import entry_names, make_plan
 from bam_fused.layouts.recognise import closest, recognise, why_not
-from bam_fused.layouts.verify import Differs, Verified
 from bam_fused.modules import BAM
-from bam_fused.surgery.fused_class import fuse, is_fused, original_class, plan_of, unfuse
+from bam_fused.surgery.fused_class import fuse, is_fused, original_class, unfuse
 from bam_fused.surgery.report import Entry, Report
 
 _CALLED_BAM = re.compile(r"(?:^|_|[a-z0-9])(?:BAM|Bam|bam|Bottleneck_?Attention)_?(?:Block|Module|Layer|[23]d)?$")
@@ -96,6 +97,7 @@ def _judge(name: str, module: nn.Module, check: bool, legacy_pool: bool) -> Entr
     """The entry of a module whose own names are those of a BAM, which is fused if it proves to be one; else None."""
     if is_fused(module):
         plan = plan_of(module)
+        assert plan is not None
         return Entry(
             name, original_class(module).__name__, plan.layout, plan.combine, plan.channels, None, True, "already"
         )

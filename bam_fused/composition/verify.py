@@ -14,8 +14,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from bam_fused.layouts.live import Plan, child, run
-from bam_fused.layouts.twin import draw_weights, set_mode, twin
+from bam_fused.composition.path import path_of
+from bam_fused.composition.plan import Plan, child
+from bam_fused.composition.run import run
+from bam_fused.composition.twin import draw_weights, set_mode, twin
 from bam_fused.reference import COMBINES
 
 _TOLERANCE = {torch.float64: 1e-9, torch.float32: 2e-4, torch.float16: 1e-2, torch.bfloat16: 8e-2}
@@ -61,7 +63,8 @@ def verify(module: nn.Module, plan: Plan, legacy_pool: bool = False) -> Verified
         own = twin(module)
         set_mode(own, False)
         x = x.to(dtype)
-        want, got = _original(own, x), _candidate(own, replace(plan, crops=False), x)
+        with torch.no_grad():  # as in inference, which may take another path
+            want, got = _original(own, x), _candidate(own, replace(plan, crops=False), x)
         own_difference = _difference(want, got, dtype, "with its own weights")
     return Verified(plan, max(own_difference, difference if wide is dtype else 0.0), note)
 
@@ -95,8 +98,8 @@ def _undisturbed(device: torch.device) -> Iterator[None]:
 def _size(module: nn.Module, plan: Plan) -> int:
     """A small square map; where padding is below the dilation, the one that shrinks to 1 x 1."""
     shrink = 0
-    for path in plan.spatial:
-        conv = child(module, path)
+    for layer in plan.spatial:
+        conv = child(module, layer.weight)
         if isinstance(conv, nn.Conv2d) and not isinstance(conv.padding, str):
             shrink += conv.dilation[0] * (conv.kernel_size[0] - 1) - 2 * conv.padding[0]
     return shrink + 1 if shrink > 0 else 8
@@ -122,7 +125,7 @@ def _original(module: nn.Module, x: Tensor) -> Tensor:
 
 def _candidate(module: nn.Module, plan: Plan, x: Tensor) -> Tensor:
     try:
-        return run(module, plan, x)
+        return (path_of(module, plan, x).run or run)(module, plan, x)
     except Exception as error:
         raise Differs(f"its layers can not be run in the layout's order: {_brief(error)}") from error
 

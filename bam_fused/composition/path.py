@@ -1,0 +1,73 @@
+"""Which path a BAM takes on an input: the fastest that may stand for its forward there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+from bam_fused.composition import waits
+from bam_fused.composition.plan import Plan
+from bam_fused.composition.run import run
+
+Run = Callable[[nn.Module, Plan, Tensor], Tensor]
+WhyNot = Callable[[nn.Module, Plan, Tensor], "str | None"]
+
+
+class Candidate(NamedTuple):
+    """A path for a whole module that reads its layers' tensors and does not call them."""
+
+    name: str
+    why_not: WhyNot
+    """Why it can not run this module on this x, cheaply, or None. x is (N, C, H, W) and nothing waits on a child."""
+    run: Run
+
+
+CANDIDATES: tuple[Candidate, ...] = ()
+"""The paths faster than the composed one, the fastest first."""
+
+
+class Path(NamedTuple):
+    """What runs, and why nothing faster does."""
+
+    name: str
+    """One of `CANDIDATES`, "composed" (layer by layer) or "own forward" (the module's, its children called by it)."""
+    run: Run | None
+    """None for the own forward."""
+    refused: tuple[tuple[str, str], ...] = ()
+    """The faster paths and why each can not be taken."""
+
+    @property
+    def reason(self) -> str:
+        """Why it is not the fastest; empty where it is."""
+        return "; ".join(f"{name}: {reason}" for name, reason in self.refused)
+
+
+def path_of(module: nn.Module, plan: Plan, x: object) -> Path:
+    """The path of a module that carries a plan on an input, in a few microseconds."""
+    reason = why_not_by_plan(module, plan, x)
+    if reason is not None:
+        return Path("own forward", None, (("composed", reason),))
+    refused: tuple[tuple[str, str], ...] = ()
+    if CANDIDATES:
+        reason = waits.on_a_layer(module, plan)
+        for candidate in CANDIDATES:
+            why_not = reason or candidate.why_not(module, plan, x)  # type: ignore[arg-type]
+            if why_not is None:
+                return Path(candidate.name, candidate.run, refused)
+            refused += ((candidate.name, why_not),)
+    return Path("composed", run, refused)
+
+
+def why_not_by_plan(module: nn.Module, plan: Plan, x: object) -> str | None:
+    """Why the plan can not stand for the module's own forward on this input; None where it can.
+
+    It does not for what is no feature map, for a map that the authors' pool refuses, nor while something waits on a child
+    that the plan does not call.
+    """
+    if not isinstance(x, Tensor) or x.dim() != 4:
+        return "x is no (N, C, H, W) tensor"
+    if plan.crops and not x.shape[2] <= x.shape[3] < 2 * x.shape[2]:
+        return "x is not H <= W < 2H, which the authors' pool needs"
+    return waits.on_a_container(module, plan)

@@ -1,0 +1,114 @@
+"""The plan of a BAM: which of a module's children are its layers, and what happens between them.
+
+Plain data, so that it is copied and pickled with the module that carries it, and children are named, not held, so that a
+layer put in place of another later is the one that runs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from torch import nn
+
+ChildPath = tuple[str, ...]
+"""Where a child is, from the module down: ("channel_att", "gate_c", "gate_c_fc_0")."""
+
+RELU: ChildPath = ()
+"""The activation that is a function, not a child."""
+
+PLAN = "_bam_fused_plan"
+"""The attribute in which a module carries its plan."""
+
+
+class Layer(NamedTuple):
+    """One layer of a branch with what follows it."""
+
+    weight: ChildPath
+    """The Linear or Conv2d."""
+    norm: ChildPath | None = None
+    """What normalises its output."""
+    activation: ChildPath | None = None
+    """The child that follows, or `RELU`; None where nothing does."""
+
+    def below(self, prefix: str) -> Layer:
+        """The same layer, seen from the module whose child `prefix` has it."""
+        norm = None if self.norm is None else (prefix, *self.norm)
+        return Layer((prefix, *self.weight), norm, (prefix, *self.activation) if self.activation else self.activation)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How to run a BAM."""
+
+    channels: int
+    """C of the feature map."""
+    channel: tuple[Layer, ...] = ()
+    """The channel branch, on the pooled vector; empty where there is none."""
+    spatial: tuple[Layer, ...] = ()
+    """The spatial branch, on the feature map; empty where there is none."""
+    combine: str = "sum"
+    """How the branches are combined; says nothing where there is one."""
+    convolves: bool = False
+    """Whether the channel branch is made of 1x1 convolutions."""
+    crops: bool = False
+    """Whether to pool the left H x H crop only, as the authors' code does."""
+    scales: bool = False
+    """Whether the module's parameter `residual_scale` multiplies what is added to x."""
+    containers: tuple[tuple[ChildPath, int], ...] = ()
+    """The children that are not called as modules (containers, pools, the sigmoid), and how many children each has."""
+    layout: str | None = None
+    """The layout that the module follows; None for a `BAM`."""
+
+    @property
+    def branches(self) -> str:
+        """Which there are: "both", "channel" or "spatial"."""
+        if self.channel and self.spatial:
+            return "both"
+        return "channel" if self.channel else "spatial"
+
+
+def plan_of(module: nn.Module) -> Plan | None:
+    """The plan that a module carries: a `BAM`, or one that `replace_bam` has given the fused forward."""
+    return module.__dict__.get(PLAN)
+
+
+def child(module: nn.Module, path: ChildPath) -> nn.Module:
+    """The child at a path; not by `getattr`, which at some twenty children a call would cost more than the gate."""
+    for name in path:
+        module = module._modules[name]  # type: ignore[assignment]
+    return module
+
+
+class Step(NamedTuple):
+    """The live children of one layer."""
+
+    weight: nn.Module
+    norm: nn.Module | None
+    """None also where the norm is an Identity."""
+    relu: bool
+
+
+def steps(module: nn.Module, layers: tuple[Layer, ...]) -> tuple[Step, ...]:
+    """The live children of a branch's layers, for a path that reads their tensors and does not call them.
+
+    Any activation counts as a ReLU here, and children may be of any kind: ask `waits.on_a_layer` first.
+    """
+    resolved = []
+    for weight, norm, activation in layers:
+        normalises = None if norm is None else child(module, norm)
+        if type(normalises) is nn.Identity:
+            normalises = None
+        resolved.append(Step(child(module, weight), normalises, activation is not None))
+    return tuple(resolved)
+
+
+def containers(module: nn.Module, layers: tuple[Layer, ...]) -> tuple[tuple[ChildPath, int], ...]:
+    """The children that a plan of these layers does not call, with how many children each of them has."""
+    called = {path for layer in layers for path in layer if path is not None}
+    return tuple(
+        (path, len(inner._modules))
+        for name, inner in module.named_modules(remove_duplicate=False)
+        if (path := tuple(name.split("."))) != ("",)
+        and not any(path[:end] in called for end in range(1, len(path) + 1))
+    )
