@@ -1,33 +1,38 @@
-"""setup.py without a compiler: what "auto" leaves out it says, what was asked for it refuses to leave out."""
+"""setup.py: what "auto" leaves out it says, what was asked for it refuses to leave out; the source distribution holds all
+that a checkout builds from, and builds the same bytes, wherever it is.
+"""
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parent.parent
+NOT_SOURCE = shutil.ignore_patterns(".*", "build", "dist", "*.egg-info", "__pycache__", "*.so", "build_record.json")
+
+
+def _run(command: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """A command of setup.py in a folder, with no CUDA toolkit to be found."""
+    without_cuda = {**os.environ, "CUDA_HOME": str(folder / "no_cuda")}
+    return subprocess.run(
+        [sys.executable, "setup.py", "-q", *command.split("|")],
+        cwd=folder,
+        env={**without_cuda, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
 def _build(folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    command = [
-        sys.executable,
-        "setup.py",
-        "-q",
-        "build_ext",
-        "--build-lib",
-        str(folder),
-        "--build-temp",
-        str(folder / "t"),
-    ]
-    without_cuda = {**os.environ, "CUDA_HOME": str(folder / "no_cuda")}
-    return subprocess.run(
-        command, cwd=ROOT, env={**without_cuda, **environment}, capture_output=True, text=True, check=False
-    )
+    return _run(f"build_ext|--build-lib|{folder}|--build-temp|{folder / 't'}", ROOT, **environment)
 
 
 def _record(folder: Path) -> dict[str, str]:
@@ -70,3 +75,59 @@ def test_an_unknown_mode_is_named(tmp_path):
     done = _build(tmp_path, BAM_FUSED_BUILD="fast")
     assert done.returncode != 0
     assert "BAM_FUSED_BUILD must be one of ('auto', 'python', 'cpu', 'cuda'), got 'fast'" in done.stderr
+
+
+@pytest.fixture(scope="module")
+def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The source distribution, unpacked; made in a copy of the checkout, where nothing of an earlier build can help."""
+    folder = tmp_path_factory.mktemp("Verteilte Größe")  # a space and umlauts
+    shutil.copytree(ROOT, folder / "checkout", ignore=NOT_SOURCE)
+    done = _run(f"sdist|--dist-dir|{folder}", folder / "checkout")
+    assert done.returncode == 0, done.stderr
+    (archive,) = folder.glob("*.tar.gz")
+    with tarfile.open(archive) as packed:
+        packed.extractall(folder)
+    return archive.with_name(archive.name.removesuffix(".tar.gz"))
+
+
+def test_the_sdist_holds_every_source(sdist):
+    kept = [path.relative_to(sdist) for path in sdist.rglob("*") if path.is_file()]
+    for part in ("csrc", "bam_fused", "tests", "benchmarks", "setup.py", "pyproject.toml", "README.md", "LICENSE"):
+        there = ROOT / part
+        files = [there] if there.is_file() else [path for path in there.rglob("*") if path.is_file()]
+        names = {path.relative_to(ROOT) for path in files if not NOT_SOURCE("", path.relative_to(ROOT).parts)}
+        assert names and not names - set(kept)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux" or shutil.which("g++") is None, reason="no C++ compiler (g++) on Linux")
+def test_the_sdist_builds_the_same_bytes_as_the_checkout(sdist, tmp_path):
+    """No path, no time of day and no order of files gets into the library: anyone can build it again and compare."""
+    built = []
+    kept = ROOT / "build/test_build"  # the checkout's objects stay: ninja compiles again what has changed
+    for folder, output, objects in ((sdist, tmp_path / "sdist", tmp_path / "t"), (ROOT, tmp_path / "checkout", kept)):
+        done = _run(f"build_ext|--build-lib|{output}|--build-temp|{objects}", folder, BAM_FUSED_BUILD="cpu")
+        assert done.returncode == 0, done.stderr
+        built.append((output / "bam_fused/backends/cpu/libbam_fused_cpu.so").read_bytes())
+    assert built[0] == built[1]
+    assert str(ROOT).encode() not in built[0] and str(sdist).encode() not in built[0]
+
+
+def test_one_wheel_serves_every_python(tmp_path):
+    """The tag of a wheel with libraries: a platform, but no version of Python and none of its ABI."""
+    script = (
+        "import sys; sys.path.insert(0, 'csrc'); from building.command import COMMANDS, extensions\n"
+        "from setuptools import Distribution\n"
+        "wheel = COMMANDS['bdist_wheel'](Distribution({'name': 'bam_fused', 'ext_modules': extensions()}))\n"
+        "wheel.finalize_options(); print(*wheel.get_tag())"
+    )
+    for mode, tag in (("cpu", f"py3 none {sys.platform}"), ("python", "py3 none any")):
+        done = subprocess.run(
+            [sys.executable, "-c", script],
+            cwd=ROOT,
+            env={**os.environ, "BAM_FUSED_BUILD": mode},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.stdout.startswith(tag), done.stdout + done.stderr

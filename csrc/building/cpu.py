@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 
 from building.library import INTROSPECTION, Library, Step, shared_sources, sources
-from building.toolchain import CSRC, compiler, introspection_flag, quoted, stable_abi_flags, torch_folder
+from building.toolchain import CSRC, compiler, introspection_flag, prefix_maps, quoted, stable_abi_flags, torch_folder
 
 FLAGS = "-std=c++17 -O3 -fPIC -fvisibility=hidden -Wall -Wno-psabi"
 X86_64 = platform.machine() in ("x86_64", "AMD64")
@@ -27,13 +27,12 @@ def cpu_library() -> Library:
     """instruction_set.cpp and every source in kernels/ once for each instruction set, without torch; the rest once."""
     cxx, torch = compiler(), torch_folder()
     flags = f"{FLAGS} -DBAM_X86_64" if X86_64 else FLAGS
+    command = f"{cxx} {flags} {prefix_maps(torch)}"
     kernels = [CSRC / "cpu/instruction_set.cpp", *sources("cpu/kernels", ".cpp")]
-    steps = [
-        Step(f"{cxx} {flags} {more}", source, name) for name, more in instruction_sets().items() for source in kernels
-    ]
+    steps = [Step(f"{command} {more}", source, name) for name, more in instruction_sets().items() for source in kernels]
     said = introspection_flag(cxx, torch, flags)
     for source in [*shared_sources(), *(path for path in sources("cpu", ".cpp") if path not in kernels)]:
         own = said if source.name == INTROSPECTION else ""
-        steps.append(Step(f"{cxx} {flags} {stable_abi_flags(torch)} {own}", source))
+        steps.append(Step(f"{command} {stable_abi_flags(torch)} {own}", source))
     link = f"{cxx} -shared -static-libgcc -Wl,-s $in -o $out -L{quoted(torch / 'lib')} -ltorch_cpu"
     return Library(steps, link)

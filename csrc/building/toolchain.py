@@ -54,6 +54,15 @@ def quoted(path: Path | str) -> str:
     return shlex.quote(str(path)).replace("$", "$$")
 
 
+def prefix_maps(torch: Path) -> str:
+    """Flags that keep this machine's folders out of what is built: the same sources give the same bytes anywhere.
+
+    (nvcc names what is private to a file by a hash of the file's absolute path: kernels are the same bytes only when they
+    are built in a folder of the same name.)
+    """
+    return " ".join(quoted(f"-ffile-prefix-map={folder}={name}") for folder, name in ((CSRC, "csrc"), (torch, "torch")))
+
+
 def stable_abi_flags(folder: Path) -> str:
     target = f"0x{TORCH_TARGET[0]:02x}{TORCH_TARGET[1]:02x}000000000000"
     return f"-DTORCH_TARGET_VERSION={target} -isystem {quoted(folder / 'include')}"
