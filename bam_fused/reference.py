@@ -52,8 +52,8 @@ def gate_backward(
     if combine == "product":
         to_channel, to_spatial = t * spatial, t * channel
     elif combine == "max":
-        share = (channel > spatial).to(t.dtype) + 0.5 * (channel == spatial).to(t.dtype)
-        to_channel, to_spatial = t * share, t * (1 - share)
+        share = torch.where(channel == spatial, t / 2, t)
+        to_channel, to_spatial = share.masked_fill(channel < spatial, 0), share.masked_fill(channel > spatial, 0)
     else:
         to_channel = to_spatial = t
     return (

@@ -17,10 +17,12 @@ template <> struct SeparableRange<double> { static constexpr double largest = 35
 
 template <class A> constexpr int64_t kMaxTileColumns = kMaxTileColumnBytes / (int64_t)sizeof(A);
 
-// One side's logits, padded with zeros to whole vectors, and the term that each contributes where the gate separates.
+// One side's logits, padded with zeros to whole vectors, and what each contributes where the gate separates: exp(-logit)
+// under "sum", sigmoid(logit) and its slope under "max".
 template <class A, int64_t size> struct Side {
   A logit[size + kLanes<A>];
   A term[size + kLanes<A>];
+  A slope[size + kLanes<A>];
 
   // Loads `count` logits; true if all are in the separable range.
   bool load_logits(const A* from, int64_t count) {
@@ -37,10 +39,18 @@ template <class A, int64_t size> struct Side {
     return all;
   }
 
-  template <Combine combine> void separate(int64_t count) {
+  template <Combine combine, bool slopes> void separate(int64_t count) {
     for (int64_t k = 0; k < count; k += kLanes<A>) {
       const Vec<A> v = load(logit + k);
-      store(term + k, combine == Combine::max ? sigmoid<A>(v).value : exp_in_range(-v));
+      if constexpr (combine == Combine::max) {
+        store(term + k, sigmoid<A>(v).value);
+        if constexpr (slopes) {
+          const Vec<A> smaller = sigmoid<A>(v > A(0) ? -v : v).value;  // of s and 1 - s: their product rounds the least
+          store(slope + k, smaller * (A(1) - smaller));
+        }
+      } else {
+        store(term + k, exp_in_range(-v));
+      }
     }
   }
 };
@@ -65,8 +75,9 @@ inline Sigmoid<A> gate_at(const TileLogits<A>& logits, int64_t row, int64_t k) {
       const Vec<A> s = reciprocal<T>(A(1) + e);
       return {s, s * (e * s)};
     }
-    const Vec<A> s = same > column ? same : column;
-    return {s, s * (A(1) - s)};
+    const Bits<A> row_wins = splat(logits.row.logit[row]) > load(logits.column.logit + k);
+    const Vec<A> slope = row_wins ? splat(logits.row.slope[row]) : load(logits.column.slope + k);
+    return {same > column ? same : column, slope};
   }
   const Vec<A> column = load(logits.column.logit + k), same = splat(logits.row.logit[row]);
   if constexpr (combine == Combine::sum) return sigmoid<T>(same + column);
@@ -87,8 +98,20 @@ void gate_tile(const GateArguments& arguments, const Tile& tile, const TileLogit
   }
 }
 
-// With t = grad * x * slope: dx = grad + grad * sigmoid, and t, weighted by the other logit ("product") or by which logit
-// won ("max", half to each on a tie), is summed over the row and over the column.
+template <class A> struct Shares {
+  Vec<A> row, column;
+};
+
+// What the gradient t of the combined logits is for each of them. Under "max" the loser gets 0, whatever t is, and on a tie
+// each gets half, as from torch.maximum; a NaN loses to none.
+template <Combine combine, class A> inline Shares<A> shares(Vec<A> t, Vec<A> row_logit, Vec<A> column_logit) {
+  if constexpr (combine == Combine::sum) return {t, t};
+  if constexpr (combine == Combine::product) return {t * column_logit, t * row_logit};
+  const Vec<A> share = row_logit == column_logit ? t * A(0.5) : t;
+  return {keep<A>(~(row_logit < column_logit), share), keep<A>(~(row_logit > column_logit), share)};
+}
+
+// With t = grad * x * slope: dx = grad + grad * sigmoid, and the shares of t are summed over the row and over the column.
 template <class T, Combine combine, bool separable>
 void gate_backward_tile(
     const GateBackwardArguments& arguments, const Tile& tile, const TileLogits<Accumulator<T>>& logits) {
@@ -108,20 +131,9 @@ void gate_backward_tile(
       const Sigmoid<A> gate = gate_at<T, combine, separable>(logits, row, k);
       const Vec<A> t = only_new<A>(g * load(x + k, part) * gate.slope, part);
       store(dx + k, g * gate.value + g, part);
-      Vec<A> to_row = t, to_column = t;
-      if constexpr (combine != Combine::sum) {
-        const Vec<A> column_logit = load(logits.column.logit + k);
-        Vec<A> row_weight = column_logit, column_weight = row_logit;
-        if constexpr (combine == Combine::max) {
-          row_weight = row_logit > column_logit ? splat(A(1)) : splat(A(0));
-          row_weight = row_logit == column_logit ? splat(A(0.5)) : row_weight;
-          column_weight = A(1) - row_weight;
-        }
-        to_row = t * row_weight;
-        to_column = t * column_weight;
-      }
-      store(column_sums + k, load(column_sums + k) + to_column);
-      return to_row;
+      const Shares<A> share = shares<combine, A>(t, row_logit, load(logits.column.logit + k));
+      store(column_sums + k, load(column_sums + k) + share.column);
+      return share.row;
     });
   }
   A* column_partials = (A*)arguments.column_partials +
@@ -130,7 +142,7 @@ void gate_backward_tile(
 }
 
 // Calls body(tile, logits, separable) for the tiles begin to end, with the logits of each loaded.
-template <class A, Combine combine, class Body>
+template <class A, Combine combine, bool slopes, class Body>
 inline void for_gate_tiles(
     const Tiling& tiling, const void* row_logits, const void* column_logits, int64_t begin, int64_t end, Body&& body) {
   alignas(BAM_VECTOR_BYTES) TileLogits<A> logits;
@@ -142,15 +154,15 @@ inline void for_gate_tiles(
         (const A*)column_logits + tile.sample * tiling.columns + tile.column, tile.columns);
     const bool separable = combine != Combine::product && rows_inside && columns_inside;
     if (separable) {
-      logits.row.template separate<combine>(tile.rows);
-      logits.column.template separate<combine>(tile.columns);
+      logits.row.template separate<combine, slopes>(tile.rows);
+      logits.column.template separate<combine, slopes>(tile.columns);
     }
     body(tile, logits, separable);
   }
 }
 
 template <class T, Combine combine> void gate_tiles(const GateArguments& a, int64_t begin, int64_t end) {
-  for_gate_tiles<Accumulator<T>, combine>(
+  for_gate_tiles<Accumulator<T>, combine, false>(
       a.tiling, a.row_logits, a.column_logits, begin, end, [&](const Tile& tile, const auto& logits, bool separable) {
         if constexpr (combine != Combine::product) {
           if (separable) return gate_tile<T, combine, true>(a, tile, logits);
@@ -160,7 +172,7 @@ template <class T, Combine combine> void gate_tiles(const GateArguments& a, int6
 }
 
 template <class T, Combine combine> void gate_backward_tiles(const GateBackwardArguments& a, int64_t begin, int64_t end) {
-  for_gate_tiles<Accumulator<T>, combine>(
+  for_gate_tiles<Accumulator<T>, combine, true>(
       a.tiling, a.row_logits, a.column_logits, begin, end, [&](const Tile& tile, const auto& logits, bool separable) {
         if constexpr (combine != Combine::product) {
           if (separable) return gate_backward_tile<T, combine, true>(a, tile, logits);

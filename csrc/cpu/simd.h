@@ -202,7 +202,8 @@ template <class A> struct Sigmoid {
 };
 
 // 1 / (1 + exp(-z)) for any z, as precise as T can hold; NaN stays NaN, and 0 comes where exp(-z) overflows, as in PyTorch.
-// The slope is taken from the exponential: s (1 - s) would lose its digits where s is close to 1.
+// The slope is taken from the exponential: s (1 - s) would lose its digits where s is close to 1. It is 0 where exp(-z) is
+// below the normal numbers.
 template <class T> inline Sigmoid<Accumulator<T>> sigmoid(Vec<Accumulator<T>> z) {
   using A = Accumulator<T>;
   const A largest = ExpRange<A>::largest;
@@ -210,7 +211,7 @@ template <class T> inline Sigmoid<Accumulator<T>> sigmoid(Vec<Accumulator<T>> z)
   Vec<A> s = reciprocal<T>(A(1) + e);
   s = z < -ExpRange<A>::overflow ? splat(A(0)) : s;
   s = z == z ? s : z;
-  return {s, s * (e * s)};
+  return {s, keep<A>(~(z > largest), s * (e * s))};
 }
 
 }  // namespace

@@ -77,11 +77,10 @@ __global__ void __launch_bounds__(kThreads, resident_blocks<STRADDLE, C>())
             const A logit = straddles ? next_row : row;
             A s, ds, to_row, to_column;
             sigmoid<T>(combine<C>(logit, column[i]), s, ds);
-            share<C>(logit, column[i], to_row, to_column);
-            const A t = grad[i] * x[i] * ds;
+            share<C>(grad[i] * x[i] * ds, logit, column[i], to_row, to_column);
             grad[i] = grad[i] * (A(1) + s);
-            column_sums.add(i, t * to_column);
-            (straddles ? second_sum : first_sum) += t * to_row;
+            column_sums.add(i, to_column);
+            (straddles ? second_sum : first_sum) += to_row;
           }
           grads[u].narrow(grad);
           to_dx.template store<V>(u, grads[u]);

@@ -12,14 +12,16 @@ __device__ __forceinline__ A combine(A row, A column) {
   if constexpr (C == Combine::max) return row > column || row != row ? row : column;  // NaN wins, as in torch.maximum
 }
 
-/// How much of a gradient in combine(row, column) goes to each of them; "max" halves it where they are equal.
+/// What the gradient t of combine(row, column) is for each of them. Under "max" the loser gets 0, whatever t is, and on a tie
+/// each gets half, as from torch.maximum; a NaN loses to none.
 template <Combine C, typename A>
-__device__ __forceinline__ void share(A row, A column, A& to_row, A& to_column) {
-  if constexpr (C == Combine::sum) to_row = to_column = A(1);
-  if constexpr (C == Combine::product) to_row = column, to_column = row;
+__device__ __forceinline__ void share(A t, A row, A column, A& to_row, A& to_column) {
+  if constexpr (C == Combine::sum) to_row = to_column = t;
+  if constexpr (C == Combine::product) to_row = t * column, to_column = t * row;
   if constexpr (C == Combine::max) {
-    to_row = row > column ? A(1) : row == column ? A(0.5) : A(0);
-    to_column = A(1) - to_row;
+    if (row == column) t *= A(0.5);
+    to_row = row < column ? A(0) : t;
+    to_column = row > column ? A(0) : t;
   }
 }
 

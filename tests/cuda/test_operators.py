@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 
+import edges
 import pytest
 import torch
 from cuda_host_library import build_operators
@@ -107,6 +108,14 @@ def test_infinities_and_nan_go_where_the_reference_sends_them(
     expected_gradients = reference.gate_backward(*(t.double() for t in (grad, x, channel, spatial)), combine)
     for actual, exact in zip(results, expected_gradients, strict=True):
         torch.testing.assert_close(actual.double(), exact, rtol=1e-2, atol=1e-3, equal_nan=True)
+
+
+@pytest.mark.parametrize("case", edges.EDGES)
+def test_gradients_at_the_edge_of_the_numbers(ops: torch._ops._OpNamespace, case: str) -> None:
+    *inputs, combine = edges.inputs(case)
+    x, channel, spatial = (t.to(torch.get_default_device()) for t in inputs)
+    _, *gradients = ops.gate_backward(torch.ones_like(x), x, channel, spatial, combine)
+    edges.check(case, *gradients)
 
 
 def test_bad_arguments_are_refused(ops: torch._ops._OpNamespace) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 
+import edges
 import pytest
 import torch
 from accuracy import assert_no_worse_than_eager, noise_of_sums, root_mean_square_error
@@ -151,7 +152,15 @@ def test_nan_and_infinity_go_where_eager_sends_them(dtype, format, combine):
     grad = torch.ones_like(x)
     ours = _with_gradients(bam_fused.gate, x, channel, spatial, grad, combine)
     eager = _with_gradients(reference.gate, *wide, grad.float(), combine)
-    torch.testing.assert_close(ours[1], eager[1].to(dtype), equal_nan=True)
+    for a, b in zip(ours[1:], eager[1:], strict=True):
+        torch.testing.assert_close(a, b.to(dtype), equal_nan=True)
+
+
+@pytest.mark.parametrize("case", edges.EDGES)
+def test_gradients_at_the_edge_of_the_numbers(case):
+    x, channel, spatial, combine = edges.inputs(case)
+    _, _, *gradients = _with_gradients(bam_fused.gate, x, channel, spatial, torch.ones_like(x), combine)
+    edges.check(case, *gradients)
 
 
 def test_ties_share_the_gradient():

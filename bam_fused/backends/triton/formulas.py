@@ -24,20 +24,31 @@ def combine_logits(u, v, COMBINE: tl.constexpr):
 
 @triton.jit
 def split_gradient(t, u, v, COMBINE: tl.constexpr):
-    """What the gradient t of the combined logits is for u and for v; under "max" equal logits get half each."""
+    """What the gradient t of the combined logits is for u and for v.
+
+    Under "max" the loser gets 0, whatever t is, and on a tie each gets half, as from torch.maximum; a NaN loses to none.
+    """
     if COMBINE == "sum":
         return t, t
     elif COMBINE == "product":
         return t * v, t * u
     else:
-        share = tl.where(u > v, 1.0, tl.where(u == v, 0.5, 0.0)).to(t.dtype)
-        return t * share, t * (1.0 - share)
+        share = tl.where(u == v, 0.5 * t, t)
+        return tl.where(u < v, 0.0, share), tl.where(u > v, 0.0, share)
 
 
 @triton.jit
 def sigmoid(z):
     """1 / (1 + exp(-z)), in z's dtype."""
     return 1.0 / (1.0 + tl.exp(-z))
+
+
+@triton.jit
+def sigmoid_and_slope(z):
+    """The sigmoid and its derivative, from exp(-|z|): s (1 - s) would lose its digits where s is close to 1."""
+    e = tl.exp(-tl.abs(z))
+    r = 1.0 / (1.0 + e)
+    return tl.where(z < 0, e * r, r), e * r * r
 
 
 @triton.jit

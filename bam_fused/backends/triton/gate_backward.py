@@ -20,7 +20,7 @@ from bam_fused.backends.triton.formulas import (
     as_matrix,
     combine_logits,
     of_row,
-    sigmoid,
+    sigmoid_and_slope,
     split_gradient,
     tile_mask,
     tile_offsets,
@@ -116,9 +116,9 @@ def gate_backward_kernel(
         x = tl.load(x_tile + x_at, live, 0.0, eviction_policy="evict_first").to(WIDE)
         grad = tl.load(grad_tile + grad_at, live, 0.0, eviction_policy="evict_first").to(WIDE)
 
-        s = sigmoid(combine_logits(u, v, COMBINE))
+        s, slope = sigmoid_and_slope(combine_logits(u, v, COMBINE))
         tl.store(dx_tile + dx_at, (grad * (1.0 + s)).to(dx_ptr.dtype.element_ty), live)
-        t = tl.where(live, grad * x * (s * (1.0 - s)), 0.0)  # a logit of a lane past the edge may be NaN
+        t = tl.where(live, grad * x * slope, 0.0)  # a logit of a lane past the edge may be NaN
         to_u, to_v = split_gradient(t, u, v, COMBINE)
         dv += to_v
         du = tl.sum(as_matrix(to_u, length, R_BLOCK, K_BLOCK, DENSE), 1)

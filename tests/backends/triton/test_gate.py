@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 
+import edges
 import pytest
 import torch
 from checking import check_gate, with_gradients
@@ -143,6 +144,15 @@ def test_nan_and_infinity_go_where_eager_sends_them(device, dtype, format, combi
         eager = reference.gate(*wide, combine), *reference.gate_backward(grad.float(), *wide, combine)
         for a, b in zip(ours, eager, strict=True):
             torch.testing.assert_close(a.cpu(), b.to(dtype), equal_nan=True)
+
+
+@pytest.mark.filterwarnings("ignore:.*:RuntimeWarning")
+@pytest.mark.parametrize("case", edges.EDGES)
+def test_gradients_at_the_edge_of_the_numbers(device, case):
+    *inputs, combine = edges.inputs(case)
+    x, channel, spatial = (t.to(device) for t in inputs)
+    _, _, *gradients = with_gradients(bam_fused.gate, x, channel, spatial, torch.ones_like(x), combine)
+    edges.check(case, *gradients)
 
 
 def test_a_logit_past_the_edge_does_not_leak(device):
