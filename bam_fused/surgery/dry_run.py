@@ -43,7 +43,11 @@ class Join:
     """An addition or concatenation in the forward of a module itself."""
 
     kind: str
-    """"add" or "cat" of feature maps, "tokens" for an addition of anything else: (N, L, C), (N, H, W, C), windows."""
+    """"add" or "cat" of feature maps, "tokens" for an addition of anything else: (N, L, C), windows."""
+    size: tuple[int, int]
+    """Rows and columns of the feature maps that it joins; zeros for tokens."""
+    time: int
+    """When it happened, on the clock of the calls' start and end."""
     inside: Call
     branch: Call | None
     """The call that made the operand with the longest history: a residual block's own branch."""
@@ -64,22 +68,42 @@ class Trace:
         """The first four-dimensional input."""
         return next(leaf for leaf in tree_leaves(self.example) if isinstance(leaf, Tensor) and leaf.dim() >= 3)
 
-    def is_map(self, value: Any) -> bool:
-        """Whether a value is a feature map (N, C, H, W), with the image's aspect ratio but for rounding and padding.
+    def layout(self, value: Any) -> str:
+        """ "NCHW" or "NHWC" for a feature map of the whole images, "" for anything else.
 
-        That tells (N, C, H, W) from (N, H, W, C), and whole images from windows of them.
+        A map has the image's aspect ratio but for rounding and padding. That tells one layout from the other, and whole
+        images from windows of them and from attention; where a map would pass as either it is taken for NCHW.
         """
-        if not isinstance(value, Tensor) or value.dim() != 4 or 0 in value.shape:
-            return False
-        (height, width), (rows, columns) = self.image.shape[-2:], value.shape[-2:]
-        batch = self.image.shape[0] if self.image.dim() == 4 else value.shape[0]
+        batch = self.image.shape[0] if self.image.dim() == 4 else None
+        if (
+            not isinstance(value, Tensor)
+            or value.dim() != 4
+            or 0 in value.shape
+            or value.shape[0] != (batch or value.shape[0])
+        ):
+            return ""
+        if self._is_proportional(value.shape[2], value.shape[3]):
+            return "NCHW"
+        return "NHWC" if self._is_proportional(value.shape[1], value.shape[2]) else ""
+
+    def _is_proportional(self, rows: int, columns: int) -> bool:
+        height, width = self.image.shape[-2:]
         rounded = abs(rows * width - columns * height) <= max(height, width)
         padded = height != width and 0.8 < rows * width / (columns * height) < 1.25  # to multiples of 32, by detectors
-        return value.shape[0] == batch and (rounded or padded)
+        return rounded or padded
+
+    def size(self, value: Any) -> tuple[int, int, int]:
+        """(channels, rows, columns) of a feature map; zeros for anything else."""
+        layout = self.layout(value)
+        if not layout:
+            return 0, 0, 0
+        _, first, second, third = value.shape
+        return (first, second, third) if layout == "NCHW" else (third, first, second)
 
     def is_wide(self, value: Any) -> bool:
         """Whether a value is a feature map of more than one position."""
-        return self.is_map(value) and value.shape[-2] * value.shape[-1] > 1
+        _, rows, columns = self.size(value)
+        return rows * columns > 1
 
     def calls_of(self, module: nn.Module) -> list[Call]:
         """The finished calls of one module."""
@@ -134,7 +158,8 @@ class _Recorder(TorchFunctionMode):
         kind = self._kind_of_join(name, operands) if self.stack else ""
         if kind:
             longest = max(operands, key=lambda tensor: self.history.get(id(tensor), 0))
-            self.trace.joins.append(Join(kind, self.stack[-1], self._maker(longest)))
+            _, rows, columns = self.trace.size(longest)
+            self.trace.joins.append(Join(kind, (rows, columns), self.clock, self.stack[-1], self._maker(longest)))
         output = func(*args, **kwargs)
         if operands:
             self._extend(output, args)
@@ -153,10 +178,10 @@ class _Recorder(TorchFunctionMode):
         if len(operands) < 2 or name not in _ADDITIONS | _CONCATENATIONS:
             return ""
         if all(self.trace.is_wide(tensor) for tensor in operands):
-            same = len({tensor.shape[-2:] for tensor in operands}) == 1
+            same = len({(self.trace.layout(tensor), *self.trace.size(tensor)[1:]) for tensor in operands}) == 1
             return ("add" if name in _ADDITIONS else "cat") if same else ""
         alike = len({tensor.shape for tensor in operands}) == 1 and operands[0].dim() in (3, 4)
-        return "tokens" if alike and name in _ADDITIONS and not self.trace.is_map(operands[0]) else ""
+        return "tokens" if alike and name in _ADDITIONS and not self.trace.layout(operands[0]) else ""
 
 
 def _tensors(value: Any) -> list[Tensor]:

@@ -11,8 +11,11 @@ from torch import nn
 
 from bam_fused.modules import BAM
 from bam_fused.surgery import attach
+from bam_fused.surgery.bottlenecks import bottlenecks
+from bam_fused.surgery.channels_last import ChannelsLastBAM
 from bam_fused.surgery.dry_run import dry_run
-from bam_fused.surgery.places import AFTER, BEFORE, Place, bottlenecks, every_block, named
+from bam_fused.surgery.fusing import fusing
+from bam_fused.surgery.places import AFTER, BEFORE, Place, every_block, named
 
 AT = ("auto", "every-block", "classifiers")
 
@@ -31,6 +34,8 @@ class Inserted:
     """The map's size in the dry run."""
     parameters: int
     """How many parameters it adds."""
+    warning: str = ""
+    """What to know about it: that the network's own rewriting for inference would drop it."""
 
 
 class InsertReport(Sequence[Inserted]):
@@ -71,7 +76,8 @@ class InsertReport(Sequence[Inserted]):
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
         rule = "  ".join("-" * width for width in widths)
-        return "\n".join((lines[0], rule, *lines[1:-1], rule, lines[-1]))
+        warnings = [f"warning: {entry.name}: {entry.warning}" for entry in self if entry.warning]
+        return "\n".join((lines[0], rule, *lines[1:-1], rule, lines[-1], *warnings))
 
     __repr__ = __str__
 
@@ -96,21 +102,26 @@ def insert_bam(
         model: takes images (N, C, H, W). Of a detection or segmentation model the backbone is looked at; DataParallel and
             torch.compile wrappers are seen through.
         at: "auto": before each downsampling, on maps of a quarter of the image and below (all maps in small-image networks),
-            where the paper places BAM; "every-block": at the end of each block, before its residual addition (the paper's
-            BAM-C); "classifiers": before each classifier of a torchvision SSD or SSDlite (the paper, section 4.6); or
-            names of modules as `model.named_modules()` has them.
+            where the paper places BAM, and before each stage that is dilated in place of a stride; "every-block": at the
+            end of each block (the outermost unit that adds, below the stages), before its residual addition (the paper's
+            BAM-C), or on its output where inference merges the branch into another; "classifiers": before each
+            classifier of a torchvision SSD or SSDlite (the paper, section 4.6); or names of modules as
+            `model.named_modules()` has them.
         position: of BAMs at named modules: "after" acts on the module's output, "before" on its input.
         reduction, dilation: the BAMs', as in `BAM`.
         example: the dry run's input, a tensor or a tuple of arguments; None draws image batches of usual sizes.
         options: further keyword arguments of `BAM`. ``identity_start=True`` leaves the network's outputs unchanged until
-            trained. `device` and `dtype` default to those of the module's parameters.
+            trained. `device` and `dtype` default to those of the module's parameters, `min_hidden` to 1.
+
+    Maps may be (N, C, H, W) or, as in Swin, (N, H, W, C): the BAM there takes those.
 
     Returns:
-        What was put in where; prints as a table.
+        What was put in where; prints as a table. Its entries warn of BAMs that the network's own rewriting for inference
+        (`fuse`, `reparameterize`, `switch_to_deploy`) would drop; places found by "auto" and "every-block" avoid that.
 
     Raises:
         TypeError, ValueError: an argument is not one of these; a place does not exist, does not handle a feature map
-            (N, C, H, W) (tokens, tuples, channels last), is called several times or has a BAM already; there is no
+            (tokens, tuples), is called several times or has a BAM already; there is no
             downsampling or no block; `BAM` refuses its channels or options; the model is wrapped in
             DistributedDataParallel. The model is then as it was.
 
@@ -126,14 +137,15 @@ def insert_bam(
     names = _names(root, at)
     modules = dict(root.named_modules())
     trace = dry_run(root, example, [modules[name] for name in names or () if name in modules])
+    fused = fusing(root)
     if names is None and trace.error is not None:
         raise ValueError(
             f"the model does not run on drawn images, `example` gives another input: {trace.error}"
         ) from trace.error
     if names is not None:
-        places = named(root, trace, names, BEFORE if at == "classifiers" else position)
+        places = named(root, trace, fused, names, BEFORE if at == "classifiers" else position)
     else:
-        places = bottlenecks(trace) if at == "auto" else every_block(trace)
+        places = bottlenecks(trace, fused) if at == "auto" else every_block(trace, fused)
     bams = [_make(place, root, {"reduction": reduction, "dilation": dilation} | options) for place in places]
     for place in places:
         attach.check(place.module, place.name)
@@ -146,6 +158,7 @@ def insert_bam(
             place.height,
             place.width,
             sum(parameter.numel() for parameter in bam.parameters()),
+            place.warning,
         )
         for place, bam in zip(places, bams, strict=True)
     ]
@@ -232,9 +245,9 @@ def _make(place: Place, model: nn.Module, options: dict[str, Any]) -> BAM:
     """The BAM of a place, in the mode, on the device and in the dtype of its module, and synchronised if the model is."""
     tensors = [*place.module.parameters(), *model.parameters()]
     like = next((tensor for tensor in tensors if tensor.is_floating_point()), torch.zeros(()))
-    keywords: dict[str, Any] = {"device": like.device, "dtype": like.dtype, **options}
+    keywords: dict[str, Any] = {"device": like.device, "dtype": like.dtype, "min_hidden": 1, **options}
     try:
-        bam = BAM(place.channels, **keywords)
+        bam = (BAM if place.layout == "NCHW" else ChannelsLastBAM)(place.channels, **keywords)
     except ValueError as error:
         raise ValueError(f"at {place.name!r}: {error}") from error
     if any(isinstance(module, nn.SyncBatchNorm) for module in model.modules()):
