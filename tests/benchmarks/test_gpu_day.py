@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import sys
-from pathlib import Path
 from types import ModuleType
 
 import pytest
 import torch
-
-ROOT = Path(__file__).resolve().parents[2]
+from scripts import ROOT, load
 
 
 @pytest.fixture(scope="module")
 def gpu_day() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("gpu_day", ROOT / "benchmarks" / "gpu_day.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["gpu_day"] = module
-    spec.loader.exec_module(module)
-    return module
+    return load("benchmarks/gpu_day.py")
 
 
 def python(gpu_day: ModuleType, name: str, code: str, seconds: int = 30, **more):

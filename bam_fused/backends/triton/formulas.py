@@ -1,8 +1,8 @@
 """What the kernels share on the device: the gate's arithmetic, and how a program's lanes cover a tile of a matrix.
 
-A tile is R_BLOCK x K_BLOCK elements. Ordinarily its lanes are a matrix and a vector of lanes stays within a row. Where
-rows do not begin at a multiple of the vector (7 x 7 and 14 x 14 pixels in NCHW), a `DENSE` tile holds whole rows that
-follow each other without a gap, and its lanes are one flat run over them, so that loads keep their full width.
+A tile is TILE_ROWS x TILE_COLUMNS elements. Ordinarily its lanes are a matrix and a vector of lanes stays within a row.
+Where rows do not begin at a multiple of the vector (7 x 7 and 14 x 14 positions in NCHW), a `DENSE` tile holds whole rows
+that follow each other without a gap, and its lanes are one flat run over them, so that loads keep their full width.
 """
 
 from __future__ import annotations
@@ -52,13 +52,13 @@ def sigmoid_and_slope(z):
 
 
 @triton.jit
-def tile_position(columns, R_BLOCK: tl.constexpr, K_BLOCK: tl.constexpr, DENSE: tl.constexpr):
+def tile_indices(columns, TILE_ROWS: tl.constexpr, TILE_COLUMNS: tl.constexpr, DENSE: tl.constexpr):
     """Row and column of every lane within the tile."""
     if DENSE:
-        lane = tl.arange(0, R_BLOCK * K_BLOCK)
+        lane = tl.arange(0, TILE_ROWS * TILE_COLUMNS)
         return lane // columns, lane % columns
     else:
-        return tl.arange(0, R_BLOCK)[:, None], tl.arange(0, K_BLOCK)[None, :]
+        return tl.arange(0, TILE_ROWS)[:, None], tl.arange(0, TILE_COLUMNS)[None, :]
 
 
 @triton.jit
@@ -67,47 +67,54 @@ def tile_offsets(
     column,
     stride,
     UNIT: tl.constexpr,
-    R_BLOCK: tl.constexpr,
-    K_BLOCK: tl.constexpr,
+    TILE_ROWS: tl.constexpr,
+    TILE_COLUMNS: tl.constexpr,
     DENSE: tl.constexpr,
     FAR: tl.constexpr,
 ):
     """Offset in memory of every lane from the tile's first element, in 64 bits if FAR: 32 take half the registers."""
     if DENSE:
-        return tl.arange(0, R_BLOCK * K_BLOCK)
+        return tl.arange(0, TILE_ROWS * TILE_COLUMNS)
     else:
         return (row.to(tl.int64) if FAR else row) * stride * UNIT + column
 
 
 @triton.jit
 def tile_mask(
-    row, column, rows, columns, VECTOR: tl.constexpr, R_BLOCK: tl.constexpr, K_BLOCK: tl.constexpr, DENSE: tl.constexpr
+    row,
+    column,
+    rows,
+    columns,
+    VECTOR: tl.constexpr,
+    TILE_ROWS: tl.constexpr,
+    TILE_COLUMNS: tl.constexpr,
+    DENSE: tl.constexpr,
 ):
     """Which lanes hold elements where `rows` and `columns` are left from the tile's first element on."""
     if DENSE:
-        live = tl.multiple_of((tl.minimum(rows, R_BLOCK) * columns).to(tl.int32), VECTOR)
-        return tl.arange(0, R_BLOCK * K_BLOCK) < live
+        live = tl.multiple_of((tl.minimum(rows, TILE_ROWS) * columns).to(tl.int32), VECTOR)
+        return tl.arange(0, TILE_ROWS * TILE_COLUMNS) < live
     else:
         return (row < rows) & (column < columns)
 
 
 @triton.jit
-def as_matrix(tile, columns, R_BLOCK: tl.constexpr, K_BLOCK: tl.constexpr, DENSE: tl.constexpr):
-    """The tile as (R_BLOCK, K_BLOCK), zero where it holds nothing; through shared memory if it is dense."""
+def as_matrix(tile, columns, TILE_ROWS: tl.constexpr, TILE_COLUMNS: tl.constexpr, DENSE: tl.constexpr):
+    """The tile as (TILE_ROWS, TILE_COLUMNS), zero where it holds nothing; through shared memory if it is dense."""
     if DENSE:
-        row = tl.arange(0, R_BLOCK)[:, None]
-        column = tl.arange(0, K_BLOCK)[None, :]
-        source = tl.reshape(row * columns + column, [R_BLOCK * K_BLOCK])
-        matrix = tl.reshape(tl.gather(tile, source, 0), [R_BLOCK, K_BLOCK])
+        row = tl.arange(0, TILE_ROWS)[:, None]
+        column = tl.arange(0, TILE_COLUMNS)[None, :]
+        source = tl.reshape(row * columns + column, [TILE_ROWS * TILE_COLUMNS])
+        matrix = tl.reshape(tl.gather(tile, source, 0), [TILE_ROWS, TILE_COLUMNS])
         return tl.where(column < columns, matrix, 0.0)
     else:
         return tile
 
 
 @triton.jit
-def of_row(values, row, R_BLOCK: tl.constexpr, DENSE: tl.constexpr):
+def of_row(values, row, TILE_ROWS: tl.constexpr, DENSE: tl.constexpr):
     """One value per row as one per lane; through shared memory if the tile is dense."""
     if DENSE:
-        return tl.gather(values, tl.minimum(row, R_BLOCK - 1), 0)
+        return tl.gather(values, tl.minimum(row, TILE_ROWS - 1), 0)
     else:
         return values

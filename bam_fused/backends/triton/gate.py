@@ -7,6 +7,7 @@ vector needs one row logit, or two where rows do not begin at a multiple of the 
 from __future__ import annotations
 
 import functools
+from dataclasses import dataclass
 
 import torch
 import triton
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from bam_fused.backends.triton import heuristics
 from bam_fused.backends.triton.formulas import combine_logits, sigmoid
+from bam_fused.backends.triton.heuristics import PointwiseConfig, check_config
 from bam_fused.backends.triton.launch import Description, Launch, describe, stand_in
 from bam_fused.backends.triton.matrices import (
     channel_strides,
@@ -26,7 +28,7 @@ from bam_fused.backends.triton.matrices import (
 )
 from bam_fused.checks import check_gate
 
-STRIDES = ["rows", "columns", "programs", "x_batch", "x_row", "out_batch", "out_row", "u_batch", "v_batch"]
+STRIDES = ["rows", "columns", "programs", "x_sample", "x_row", "out_sample", "out_row", "u_sample", "v_sample"]
 
 
 @triton.jit(do_not_specialize=STRIDES)
@@ -36,15 +38,15 @@ def gate_kernel(
     v_ptr,
     out_ptr,
     rows,
-    columns,  # this and the strides of x and out count vectors of WIDTH elements, v_batch those of V_WIDTH
+    columns,  # this and the strides of x and out count vectors of WIDTH elements, v_sample those of V_WIDTH
     programs,  # per sample
-    x_batch,
+    x_sample,
     x_row,
-    out_batch,
+    out_sample,
     out_row,
-    u_batch,
+    u_sample,
     u_row,
-    v_batch,
+    v_sample,
     v_column,
     COMBINE: tl.constexpr,
     WIDTH: tl.constexpr,  # elements of a vector
@@ -53,7 +55,7 @@ def gate_kernel(
     CROSSING: tl.constexpr,  # vectors run across rows; x and out are then dense and `columns` counts elements
     SHORT_ROWS: tl.constexpr,  # a program's elements may reach over several rows
 ):
-    WIDE: tl.constexpr = tl.float64 if x_ptr.dtype.element_ty == tl.float64 else tl.float32
+    COMPUTE: tl.constexpr = tl.float64 if x_ptr.dtype.element_ty == tl.float64 else tl.float32
     program = tl.program_id(0).to(tl.int64)
     n = program // programs
     first = (program % programs) * (VECTORS * WIDTH)
@@ -68,9 +70,9 @@ def gate_kernel(
     column = (column - below * length) + lane
     live = row < rows
 
-    u = tl.load(u_ptr + (n * u_batch + row * u_row), live, 0.0, eviction_policy="evict_last").to(WIDE)
+    u = tl.load(u_ptr + (n * u_sample + row * u_row), live, 0.0, eviction_policy="evict_last").to(COMPUTE)
     if CROSSING:
-        next_u = tl.load(u_ptr + (n * u_batch + (row + 1) * u_row), row + 1 < rows, 0.0).to(WIDE)
+        next_u = tl.load(u_ptr + (n * u_sample + (row + 1) * u_row), row + 1 < rows, 0.0).to(COMPUTE)
         over = column >= length
         u = tl.where(over, next_u, u)
         v_at = tl.where(over, column - length, column)
@@ -80,19 +82,31 @@ def gate_kernel(
         v_at = column
         x_at = row * x_row * WIDTH + column
         out_at = row * out_row * WIDTH + column
-    v_at = n * v_batch * V_WIDTH + v_at * v_column
-    v = tl.load(v_ptr + v_at, live, 0.0, eviction_policy="evict_last").to(WIDE)
-    x = tl.load(x_ptr + n * x_batch * WIDTH + x_at, live, 0.0, eviction_policy="evict_first").to(WIDE)
+    v_at = n * v_sample * V_WIDTH + v_at * v_column
+    v = tl.load(v_ptr + v_at, live, 0.0, eviction_policy="evict_last").to(COMPUTE)
+    x = tl.load(x_ptr + n * x_sample * WIDTH + x_at, live, 0.0, eviction_policy="evict_first").to(COMPUTE)
 
     out = x + x * sigmoid(combine_logits(u, v, COMBINE))
-    tl.store(out_ptr + n * out_batch * WIDTH + out_at, out.to(out_ptr.dtype.element_ty), live)
+    tl.store(out_ptr + n * out_sample * WIDTH + out_at, out.to(out_ptr.dtype.element_ty), live)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """The launch for tensors of given descriptions."""
+
+    launch: Launch
+    config: PointwiseConfig
+    rows_are_channels: bool
 
 
 @functools.lru_cache(maxsize=1024)
-def plan(x: Description, channel: Description, spatial: Description, combine: str) -> tuple[Launch, bool] | None:
-    """The launch for tensors of these descriptions, and whether its rows are the channels.
+def prepare(
+    x: Description, channel: Description, spatial: Description, combine: str, config: PointwiseConfig | None = None
+) -> Prepared | None:
+    """The launch for tensors of these descriptions, with this config or the one that the heuristic chooses.
 
-    None where there is nothing to launch or a tensor must be made contiguous first. Raises as `check_gate` does.
+    None where there is nothing to launch or a tensor must be made contiguous first. Raises as `check_gate` does, and
+    ValueError for a config that the kernel cannot run with.
     """
     shape, x_stride, dtype, device = x
     empty_x = stand_in(x)
@@ -104,15 +118,17 @@ def plan(x: Description, channel: Description, spatial: Description, combine: st
         return None
     u, v = (u, v) if rows_are_channels else (v, u)
     view = matrices(shape, rows_are_channels)
-    x_batch, x_row = matrix_strides(shape, x_stride, rows_are_channels)[:2]
-    out_batch, out_row = matrix_strides(shape, out_stride, rows_are_channels)[:2]
+    x_sample, x_row = matrix_strides(shape, x_stride, rows_are_channels)[:2]
+    out_sample, out_row = matrix_strides(shape, out_stride, rows_are_channels)[:2]
 
-    width = vector_width(dtype, view.columns, x_batch, x_row, out_batch, out_row)
-    crossing_width = vector_width(dtype, view.rows * view.columns, x_batch, out_batch)
+    width = vector_width(dtype, view.columns, x_sample, x_row, out_sample, out_row)
+    crossing_width = vector_width(dtype, view.rows * view.columns, x_sample, out_sample)
     crossing = x_row == out_row == view.columns and width < crossing_width <= view.columns
     width = crossing_width if crossing else width
     v_width = vector_width(dtype, v[0]) if v[1] == 1 else 1
-    config = heuristics.gate(view, dtype, device)
+    if config is None:
+        config = heuristics.gate(view, dtype, device)
+    check_config(config, view)
     programs = triton.cdiv(view.rows * view.columns, config.elements)
     launch = Launch(
         gate_kernel,
@@ -122,13 +138,13 @@ def plan(x: Description, channel: Description, spatial: Description, combine: st
         rows=view.rows,
         columns=view.columns if crossing else view.columns // width,
         programs=programs,
-        x_batch=x_batch // width,
+        x_sample=x_sample // width,
         x_row=x_row // width,
-        out_batch=out_batch // width,
+        out_sample=out_sample // width,
         out_row=out_row // width,
-        u_batch=u[0],
+        u_sample=u[0],
         u_row=u[1],
-        v_batch=v[0] // v_width,
+        v_sample=v[0] // v_width,
         v_column=v[1],
         COMBINE=combine,
         WIDTH=width,
@@ -137,21 +153,22 @@ def plan(x: Description, channel: Description, spatial: Description, combine: st
         CROSSING=crossing,
         SHORT_ROWS=view.columns < config.elements,
     )
-    return launch, rows_are_channels
+    return Prepared(launch, config, rows_are_channels)
 
 
-def gate(x: Tensor, channel_logits: Tensor, spatial_logits: Tensor, combine: str) -> Tensor:
-    """The gate by Triton; arguments and result as for `bam_fused.gate`."""
-    planned = plan(describe(x), describe(channel_logits), describe(spatial_logits), combine)
-    if planned is None:
+def gate(
+    x: Tensor, channel_logits: Tensor, spatial_logits: Tensor, combine: str, config: PointwiseConfig | None = None
+) -> Tensor:
+    """The gate by Triton; arguments and result as for `bam_fused.gate`, `config` as for `prepare`."""
+    prepared = prepare(describe(x), describe(channel_logits), describe(spatial_logits), combine, config)
+    if prepared is None:
         if x.numel() == 0:
             return torch.empty_like(x)
-        dense = gate(x.contiguous(), channel_logits, spatial_logits.contiguous(), combine)
+        dense = gate(x.contiguous(), channel_logits, spatial_logits.contiguous(), combine, config)
         return torch.empty_like(x).copy_(dense)
-    launch, rows_are_channels = planned
     out = torch.empty_like(x)
-    if rows_are_channels:
-        launch(x, channel_logits, spatial_logits, out)
+    if prepared.rows_are_channels:
+        prepared.launch(x, channel_logits, spatial_logits, out)
     else:
-        launch(x, spatial_logits, channel_logits, out)
+        prepared.launch(x, spatial_logits, channel_logits, out)
     return out

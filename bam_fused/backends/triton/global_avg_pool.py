@@ -7,6 +7,7 @@ down them. Sums build up in registers, lane by lane, and are reduced once at the
 from __future__ import annotations
 
 import functools
+from dataclasses import dataclass
 
 import triton
 import triton.language as tl
@@ -14,65 +15,78 @@ from torch import Tensor
 
 from bam_fused.backends import eager
 from bam_fused.backends.triton import heuristics
-from bam_fused.backends.triton.formulas import as_matrix, tile_mask, tile_offsets, tile_position
+from bam_fused.backends.triton.formulas import as_matrix, tile_indices, tile_mask, tile_offsets
+from bam_fused.backends.triton.heuristics import TileConfig, check_config
 from bam_fused.backends.triton.launch import Description, Launch, describe, stand_in
 from bam_fused.backends.triton.matrices import matrices, matrix_strides, orientation, vector_width
 from bam_fused.backends.triton.partials import Sums
 from bam_fused.checks import check_feature_map
 
 
-@triton.jit(do_not_specialize=["rows", "columns", "blocks", "tiles", "splits", "walk", "x_batch", "x_row", "divisor"])
+@triton.jit(
+    do_not_specialize=["rows", "columns", "channel_tiles", "tiles", "splits", "walk", "x_sample", "x_row", "divisor"]
+)
 def global_avg_pool_kernel(
     x_ptr,
     out_ptr,  # (batch, splits, channels)
     rows,
     columns,  # this and the strides of x count WIDTH elements; if DENSE, only the one over the batch does
-    blocks,  # of channels
+    channel_tiles,  # of channels
     tiles,  # of the walk over H and W
     splits,  # of this walk
     walk,  # tiles of one split
-    x_batch,
+    x_sample,
     x_row,
     divisor,
     ALONG_ROWS: tl.constexpr,  # the rows are the channels
     WIDTH: tl.constexpr,
-    R_BLOCK: tl.constexpr,
-    K_BLOCK: tl.constexpr,
+    TILE_ROWS: tl.constexpr,
+    TILE_COLUMNS: tl.constexpr,
     DENSE: tl.constexpr,
     FAR: tl.constexpr,  # offsets within a tile need 64 bits
 ):
-    WIDE: tl.constexpr = tl.float64 if x_ptr.dtype.element_ty == tl.float64 else tl.float32
+    COMPUTE: tl.constexpr = tl.float64 if x_ptr.dtype.element_ty == tl.float64 else tl.float32
     UNIT: tl.constexpr = 1 if DENSE else WIDTH
     program = tl.program_id(0).to(tl.int64)
-    block = program % blocks
-    split = (program // blocks) % splits
-    n = program // blocks // splits
+    channel_tile = program % channel_tiles
+    split = (program // channel_tiles) % splits
+    n = program // channel_tiles // splits
     length = columns if DENSE else columns.to(tl.int64) * UNIT
 
-    row, column = tile_position(length, R_BLOCK, K_BLOCK, DENSE)
-    x_at = tile_offsets(row, column, x_row, UNIT, R_BLOCK, K_BLOCK, DENSE, FAR)
-    x_ptr += n * x_batch * WIDTH
-    sums = tl.zeros(x_at.shape, WIDE)
+    row, column = tile_indices(length, TILE_ROWS, TILE_COLUMNS, DENSE)
+    x_at = tile_offsets(row, column, x_row, UNIT, TILE_ROWS, TILE_COLUMNS, DENSE, FAR)
+    x_ptr += n * x_sample * WIDTH
+    sums = tl.zeros(x_at.shape, COMPUTE)
     for step in range(split * walk, tl.minimum((split + 1) * walk, tiles)):
-        first_row = (block if ALONG_ROWS else step) * R_BLOCK
-        first_column = (step if ALONG_ROWS else block) * K_BLOCK
-        live = tile_mask(row, column, rows - first_row, length - first_column, WIDTH, R_BLOCK, K_BLOCK, DENSE)
+        first_row = (channel_tile if ALONG_ROWS else step) * TILE_ROWS
+        first_column = (step if ALONG_ROWS else channel_tile) * TILE_COLUMNS
+        live = tile_mask(row, column, rows - first_row, length - first_column, WIDTH, TILE_ROWS, TILE_COLUMNS, DENSE)
         x_tile = x_ptr + tl.multiple_of(first_row * UNIT * x_row, WIDTH) + first_column
-        sums += tl.load(x_tile + x_at, live, 0.0, eviction_policy="evict_first").to(WIDE)
+        sums += tl.load(x_tile + x_at, live, 0.0, eviction_policy="evict_first").to(COMPUTE)
 
-    CHANNELS: tl.constexpr = R_BLOCK if ALONG_ROWS else K_BLOCK
-    total = tl.sum(as_matrix(sums, length, R_BLOCK, K_BLOCK, DENSE), 1 if ALONG_ROWS else 0)
+    CHANNELS: tl.constexpr = TILE_ROWS if ALONG_ROWS else TILE_COLUMNS
+    total = tl.sum(as_matrix(sums, length, TILE_ROWS, TILE_COLUMNS, DENSE), 1 if ALONG_ROWS else 0)
     channels = rows if ALONG_ROWS else length
-    at = block * CHANNELS + tl.arange(0, CHANNELS)
+    at = channel_tile * CHANNELS + tl.arange(0, CHANNELS)
     mean = (total / divisor).to(out_ptr.dtype.element_ty)
     tl.store(out_ptr + (n * splits + split) * channels + at, mean, at < channels)
 
 
-@functools.lru_cache(maxsize=1024)
-def plan(x: Description) -> tuple[Launch, Sums] | None:
-    """The launch for a tensor of this description, and its partial sums.
+@dataclass(frozen=True)
+class Prepared:
+    """The launch for a tensor of a given description, and its partial sums."""
 
-    None where there is nothing to launch or x must be made contiguous first. Raises as `check_feature_map` does.
+    launch: Launch
+    config: TileConfig
+    sums: Sums
+
+
+@functools.lru_cache(maxsize=1024)
+def prepare(x: Description, config: TileConfig | None = None) -> Prepared | None:
+    """The launch for a tensor of this description, with this config or the one that the heuristic chooses.
+
+    None where there is nothing to launch or x must be made contiguous first. Raises as `check_feature_map` does, and
+    ValueError for a config that the kernel cannot run with.
     """
     shape, stride, dtype, device = x
     check_feature_map("x", stand_in(x))
@@ -80,49 +94,51 @@ def plan(x: Description) -> tuple[Launch, Sums] | None:
     if 0 in shape or rows_are_channels is None:
         return None
     view = matrices(shape, rows_are_channels)
-    batch, row, _ = matrix_strides(shape, stride, rows_are_channels)
-    config = heuristics.global_avg_pool(view, dtype, device, row == view.columns, (batch,))
+    sample, row, _ = matrix_strides(shape, stride, rows_are_channels)
+    dense = row == view.columns
+    if config is None:
+        config = heuristics.global_avg_pool(view, dtype, device, dense, (sample,))
+    check_config(config, view, dense)
     if config.dense:
-        width = vector_width(dtype, view.rows * view.columns, config.row_block * view.columns, batch)
+        width = vector_width(dtype, view.rows * view.columns, config.tile_rows * view.columns, sample)
     else:
-        width = vector_width(dtype, view.columns, row, batch)
+        width = vector_width(dtype, view.columns, row, sample)
     unit = 1 if config.dense else width
-    down, along = triton.cdiv(view.rows, config.row_block), triton.cdiv(view.columns, config.column_block)
-    blocks, tiles = (down, along) if rows_are_channels else (along, down)
-    pixels = shape[2] * shape[3]
-    sums = Sums(device, dtype, view.batch, config.splits, shape[1], divisor=pixels)
+    down, along = triton.cdiv(view.rows, config.tile_rows), triton.cdiv(view.columns, config.tile_columns)
+    channel_tiles, tiles = (down, along) if rows_are_channels else (along, down)
+    positions = shape[2] * shape[3]
+    sums = Sums(device, dtype, view.batch, config.splits, shape[1], divisor=positions)
     launch = Launch(
         global_avg_pool_kernel,
         device,
-        grid=view.batch * blocks * config.splits,
+        grid=view.batch * channel_tiles * config.splits,
         warps=config.warps,
         rows=view.rows,
         columns=view.columns // unit,
-        blocks=blocks,
+        channel_tiles=channel_tiles,
         tiles=tiles,
         splits=config.splits,
         walk=triton.cdiv(tiles, config.splits),
-        x_batch=batch // width,
+        x_sample=sample // width,
         x_row=row // unit,
         divisor=sums.kernel_divisor,
         ALONG_ROWS=rows_are_channels,
         WIDTH=width,
-        R_BLOCK=config.row_block,
-        K_BLOCK=config.column_block,
+        TILE_ROWS=config.tile_rows,
+        TILE_COLUMNS=config.tile_columns,
         DENSE=config.dense,
-        FAR=config.row_block * row >= 2**31,
+        FAR=config.tile_rows * row >= 2**31,
     )
-    return launch, sums
+    return Prepared(launch, config, sums)
 
 
-def global_avg_pool(x: Tensor) -> Tensor:
-    """The mean over H and W by Triton: (N, C, H, W) -> (N, C) in x's dtype."""
-    planned = plan(describe(x))
-    if planned is None:
-        return eager.kernel("global_avg_pool")(x) if x.numel() == 0 else global_avg_pool(x.contiguous())
-    launch, sums = planned
+def global_avg_pool(x: Tensor, config: TileConfig | None = None) -> Tensor:
+    """The mean over H and W by Triton: (N, C, H, W) -> (N, C) in x's dtype; `config` as for `prepare`."""
+    prepared = prepare(describe(x), config)
+    if prepared is None:
+        return eager.kernel("global_avg_pool")(x) if x.numel() == 0 else global_avg_pool(x.contiguous(), config)
     out = x.new_empty(x.shape[:2])
-    target = sums.target(out)
-    launch(x, target)
-    sums.finish(target, out)
+    target = prepared.sums.target(out)
+    prepared.launch(x, target)
+    prepared.sums.finish(target, out)
     return out

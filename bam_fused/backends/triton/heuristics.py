@@ -43,19 +43,27 @@ class PointwiseConfig:
 
 @dataclass(frozen=True)
 class TileConfig:
-    """How a reduction walks over a matrix: tiles of row_block x column_block, their walk cut into `splits`."""
+    """How a reduction walks over a matrix: tiles of tile_rows x tile_columns, their walk cut into `splits`."""
 
-    row_block: int
-    column_block: int
+    tile_rows: int
+    tile_columns: int
     dense: bool
     splits: int
     warps: int
 
     def fits(self, view: Matrices) -> bool:
         """Whether a kernel can run with it: a dense tile holds whole rows."""
-        sizes = self.row_block, self.column_block, self.warps
-        whole_rows = not self.dense or self.column_block >= view.columns
+        sizes = self.tile_rows, self.tile_columns, self.warps
+        whole_rows = not self.dense or self.tile_columns >= view.columns
         return all(_is_power_of_two(size) for size in sizes) and self.splits >= 1 and whole_rows
+
+
+def check_config(config: PointwiseConfig | TileConfig, view: Matrices, may_be_dense: bool = False) -> None:
+    """Raise ValueError for a config that a kernel cannot run with on this view."""
+    if not config.fits(view):
+        raise ValueError(f"config must have powers of two and, if dense, tiles of whole rows for {view}, got {config}")
+    if isinstance(config, TileConfig) and config.dense and not may_be_dense:
+        raise ValueError(f"config must not be dense where rows do not follow each other without a gap, got {config}")
 
 
 def gate(view: Matrices, dtype: torch.dtype, device: torch.device) -> PointwiseConfig:
@@ -70,12 +78,12 @@ def gate(view: Matrices, dtype: torch.dtype, device: torch.device) -> PointwiseC
 
 
 def gate_backward(
-    view: Matrices, dtype: torch.dtype, device: torch.device, may_be_dense: bool, batches: Integers
+    view: Matrices, dtype: torch.dtype, device: torch.device, may_be_dense: bool, sample_strides: Integers
 ) -> TileConfig:
     """For `gate_backward`: programs walk down the rows and leave one partial sum per column and split.
 
     `may_be_dense`: rows follow each other without a gap in all feature maps, so that a tile of whole rows can be loaded
-    as one run; `batches`: the strides from one sample to the next in these feature maps.
+    as one run; `sample_strides`: the strides from one sample to the next in these feature maps.
     """
     measured = tuned.lookup("gate_backward", view, dtype, device, TileConfig)
     if measured is not None and (may_be_dense or not measured.dense):
@@ -83,16 +91,16 @@ def gate_backward(
     elements = BACKWARD_ELEMENTS if dtype != torch.float64 else BACKWARD_ELEMENTS // 2
     workspace = _workspace_elements(view, dtype)
     choices = []
-    for tile in _tiles(view, dtype, elements, may_be_dense, batches):
-        slabs = _cover(view.columns, tile.column_block)
-        row_sums = slabs * view.rows if slabs > 1 else 0
+    for tile in _tiles(view, dtype, elements, may_be_dense, sample_strides):
+        column_splits = _cover(view.columns, tile.tile_columns)
+        row_sums = column_splits * view.rows if column_splits > 1 else 0
         affordable = int((workspace - row_sums) // view.columns)
-        choices.append(_split(tile, _cover(view.rows, tile.row_block), view.batch * slabs, affordable))
+        choices.append(_split(tile, _cover(view.rows, tile.tile_rows), view.batch * column_splits, affordable))
     return _first_to_fill(choices)
 
 
 def global_avg_pool(
-    view: Matrices, dtype: torch.dtype, device: torch.device, may_be_dense: bool, batches: Integers
+    view: Matrices, dtype: torch.dtype, device: torch.device, may_be_dense: bool, sample_strides: Integers
 ) -> TileConfig:
     """For `global_avg_pool`: programs walk along the rows (NCHW) or down them (NHWC)."""
     measured = tuned.lookup("global_avg_pool", view, dtype, device, TileConfig)
@@ -100,27 +108,27 @@ def global_avg_pool(
         return measured
     workspace = _workspace_elements(view, dtype) / 2  # written and read again beside one pass over x, not three
     choices = []
-    for tile in _tiles(view, dtype, PROGRAM_BYTES // dtype.itemsize, may_be_dense, batches):
-        down, along = _cover(view.rows, tile.row_block), _cover(view.columns, tile.column_block)
+    for tile in _tiles(view, dtype, PROGRAM_BYTES // dtype.itemsize, may_be_dense, sample_strides):
+        down, along = _cover(view.rows, tile.tile_rows), _cover(view.columns, tile.tile_columns)
         kept, walk, sums = (down, along, view.rows) if view.rows_are_channels else (along, down, view.columns)
         choices.append(_split(tile, walk, view.batch * kept, int(workspace // sums)))
     return _first_to_fill(choices)
 
 
 def _tiles(
-    view: Matrices, dtype: torch.dtype, elements: int, may_be_dense: bool, batches: Integers
+    view: Matrices, dtype: torch.dtype, elements: int, may_be_dense: bool, sample_strides: Integers
 ) -> list[TileConfig]:
     """Tiles of about this many elements, the one with the longest rows first; dense ones where that widens vectors."""
     within = vector_width(dtype, view.columns)
-    across = vector_width(dtype, view.rows * view.columns, *batches)
+    across = vector_width(dtype, view.rows * view.columns, *sample_strides)
     if may_be_dense and within < across:
-        column_block = _power_of_two(view.columns)
-        row_block = max(across // within, elements // column_block)
-        size = row_block * column_block
+        tile_columns = _power_of_two(view.columns)
+        tile_rows = max(across // within, elements // tile_columns)
+        size = tile_rows * tile_columns
         if size <= LARGEST_DENSE_TILE:
-            return [TileConfig(row_block, column_block, True, 1, max(WARPS, WARPS * size // elements))]
-    column_block = _column_block(view.columns)
-    blocks = [block for block in (512, 256, 128) if block <= column_block] or [column_block]
+            return [TileConfig(tile_rows, tile_columns, True, 1, max(WARPS, WARPS * size // elements))]
+    tile_columns = _tile_columns(view.columns)
+    blocks = [block for block in (512, 256, 128) if block <= tile_columns] or [tile_columns]
     rows = _power_of_two(view.rows)
     return [TileConfig(max(1, min(elements // block, rows)), block, False, 1, WARPS) for block in blocks]
 
@@ -137,7 +145,7 @@ def _first_to_fill(choices: list[tuple[int, TileConfig]]) -> TileConfig:
     return next((config for programs, config in choices if programs >= PROGRAMS), max(choices, key=itemgetter(0))[1])
 
 
-def _column_block(columns: int) -> int:
+def _tile_columns(columns: int) -> int:
     """The largest block whose last one wastes not much more lanes than the best choice wastes."""
     if columns <= 128:
         return _power_of_two(columns)

@@ -1,8 +1,8 @@
 """Tensors as batches of matrices: the row/column view in which one kernel serves NCHW and NHWC.
 
 Every sample of a feature map is a matrix of R rows and K columns whose columns lie next to each other in memory. In NCHW
-the rows are the channels and the columns the pixels, in NHWC the other way round; the channel and the spatial logits are
-then the vector along the rows and the one along the columns, or change places.
+the rows are the channels and the columns the positions (H * W), in NHWC the other way round; the channel and the spatial
+logits are then the vector along the rows and the one along the columns, or change places.
 
 PyTorch leaves the strides of dimensions of size 1 arbitrary, so they are replaced: by those of a dense matrix, and by 0
 along a batch of one.
@@ -36,7 +36,7 @@ def matrices(shape: Integers, rows_are_channels: bool) -> Matrices:
     return Matrices(n, c, h * w, True) if rows_are_channels else Matrices(n, h * w, c, False)
 
 
-def _pixel_stride(height: int, width: int, stride_h: int, stride_w: int) -> int | None:
+def _position_stride(height: int, width: int, stride_h: int, stride_w: int) -> int | None:
     """The one stride that walks over H and W together; None where there is none."""
     if width == 1:
         return 1 if height == 1 else stride_h
@@ -45,11 +45,11 @@ def _pixel_stride(height: int, width: int, stride_h: int, stride_w: int) -> int 
 
 def matrix_strides(shape: Integers, stride: Integers, rows_are_channels: bool) -> Integers:
     """Strides over (batch, row, column) of an (N, C, H, W) tensor; all -1 where H and W have no common stride."""
-    pixel = _pixel_stride(*shape[2:], *stride[2:])
-    if pixel is None:
+    position = _position_stride(*shape[2:], *stride[2:])
+    if position is None:
         return -1, -1, -1
     view = matrices(shape, rows_are_channels)
-    row, column = (stride[1], pixel) if rows_are_channels else (pixel, stride[1])
+    row, column = (stride[1], position) if rows_are_channels else (position, stride[1])
     return (
         0 if view.batch == 1 else stride[0],
         view.columns if view.rows == 1 else row,
@@ -63,9 +63,9 @@ def channel_strides(shape: Integers, stride: Integers) -> Integers:
 
 
 def spatial_strides(shape: Integers, stride: Integers) -> Integers | None:
-    """Strides over (batch, pixel) of logits (N, H, W) or (N, 1, H, W); None where H and W have no common stride."""
-    pixel = _pixel_stride(*shape[-2:], *stride[-2:])
-    return None if pixel is None else (0 if shape[0] == 1 else stride[0], pixel)
+    """Strides over (batch, position) of logits (N, H, W) or (N, 1, H, W); None where H and W have no common stride."""
+    position = _position_stride(*shape[-2:], *stride[-2:])
+    return None if position is None else (0 if shape[0] == 1 else stride[0], position)
 
 
 def orientation(shape: Integers, *strides: Integers) -> bool | None:

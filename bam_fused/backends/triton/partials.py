@@ -12,11 +12,11 @@ from bam_fused.backends.triton.launch import Launch
 BLOCK = 256
 
 
-@triton.jit(do_not_specialize=["parts", "length", "programs", "divisor"])
+@triton.jit(do_not_specialize=["splits", "length", "programs", "divisor"])
 def sum_partials_kernel(
-    partials_ptr,  # (batch, parts, length)
+    partials_ptr,  # (batch, splits, length)
     out_ptr,  # (batch, length)
-    parts,
+    splits,
     length,
     programs,  # per sample
     divisor,
@@ -27,21 +27,23 @@ def sum_partials_kernel(
     at = (program % programs) * BLOCK + tl.arange(0, BLOCK)
     live = at < length
     total = tl.zeros([BLOCK], partials_ptr.dtype.element_ty)
-    for part in range(parts):
-        total += tl.load(partials_ptr + (n * parts + part) * length + at, live, 0.0)
+    for split in range(splits):
+        total += tl.load(partials_ptr + (n * splits + split) * length + at, live, 0.0)
     tl.store(out_ptr + n * length + at, (total / divisor).to(out_ptr.dtype.element_ty), live)
 
 
 class Sums:
-    """Where a kernel leaves the `parts` partial sums of each of (batch, length) outputs: one part is the output itself.
+    """Where a kernel leaves the `splits` partial sums of each of (batch, length) outputs; with one split, in the outputs.
 
-    The total is divided by `divisor`: here, or by the kernel, through `kernel_divisor`, if there is one part.
+    The total is divided by `divisor`: here, or by the kernel, through `kernel_divisor`, if there is one split.
     """
 
-    def __init__(self, device: torch.device, dtype: torch.dtype, batch: int, parts: int, length: int, divisor: int = 1):
-        self.parts = parts
-        self.kernel_divisor = divisor if parts == 1 else 1
-        self._shape = (batch, parts, length)
+    def __init__(
+        self, device: torch.device, dtype: torch.dtype, batch: int, splits: int, length: int, divisor: int = 1
+    ):
+        self.splits = splits
+        self.kernel_divisor = divisor if splits == 1 else 1
+        self._shape = (batch, splits, length)
         self._dtype = torch.float64 if dtype == torch.float64 else torch.float32
         programs = triton.cdiv(length, BLOCK)
         self.launch = Launch(
@@ -49,7 +51,7 @@ class Sums:
             device,
             grid=batch * programs,
             warps=4,
-            parts=parts,
+            splits=splits,
             length=length,
             programs=programs,
             divisor=divisor,
@@ -58,9 +60,9 @@ class Sums:
 
     def target(self, out: Tensor) -> Tensor:
         """The tensor for the kernel to write to."""
-        return out if self.parts == 1 else torch.empty(self._shape, dtype=self._dtype, device=out.device)
+        return out if self.splits == 1 else torch.empty(self._shape, dtype=self._dtype, device=out.device)
 
     def finish(self, target: Tensor, out: Tensor) -> None:
         """Sum what the kernel wrote, unless it wrote the output."""
-        if self.parts > 1:
+        if self.splits > 1:
             self.launch(target, out)

@@ -7,6 +7,7 @@ several times, and without any the paper's bottlenecks are tuned. Nothing is eve
 from __future__ import annotations
 
 import argparse
+import functools
 import itertools
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, replace
@@ -15,15 +16,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bam_fused.backends.triton import gate, gate_backward, global_avg_pool, heuristics, tuned
+from bam_fused.backends.triton import heuristics, operations, tuned
 from bam_fused.backends.triton.heuristics import PointwiseConfig, TileConfig
-from bam_fused.backends.triton.matrices import Matrices, matrices, matrix_strides, orientation
+from bam_fused.backends.triton.matrices import matrices, orientation
 
 Config = PointwiseConfig | TileConfig
 Timer = Callable[[Callable[[], Any]], float]
 
 SHAPES = ((32, 256, 56, 56), (32, 512, 28, 28), (32, 1024, 14, 14))
-OPERATIONS = {"gate": gate, "gate_backward": gate_backward, "global_avg_pool": global_avg_pool}
 
 
 def time_on_gpu(call: Callable[[], Any]) -> float:
@@ -41,20 +41,20 @@ def candidates(config: Config) -> Iterator[Config]:
         for elements, warps in itertools.product(around, around):
             yield PointwiseConfig(config.elements * elements // 2, config.warps * warps // 2)
         return
-    blocks = [(config.row_block, config.column_block)]
+    blocks = [(config.tile_rows, config.tile_columns)]
     if not config.dense:
         blocks = [
             (rows, columns)
             for rows, columns in itertools.product(
-                (config.row_block // 2, config.row_block, config.row_block * 2),
-                (config.column_block // 2, config.column_block, config.column_block * 2),
+                (config.tile_rows // 2, config.tile_rows, config.tile_rows * 2),
+                (config.tile_columns // 2, config.tile_columns, config.tile_columns * 2),
             )
             if rows and columns and rows * columns <= heuristics.LARGEST_DENSE_TILE
         ]
     for (rows, columns), splits, warps in itertools.product(blocks, around, around):
         split = max(1, config.splits * splits // 2)
         yield replace(
-            config, row_block=rows, column_block=columns, splits=split, warps=max(1, config.warps * warps // 2)
+            config, tile_rows=rows, tile_columns=columns, splits=split, warps=max(1, config.warps * warps // 2)
         )
 
 
@@ -63,23 +63,16 @@ def tune(operation: str, x: Tensor, timer: Timer) -> tuple[str, tuned.Entry, flo
 
     A config that the device cannot run is passed over; one that is not faster than the heuristic's does not replace it.
     """
-    module = OPERATIONS[operation]
-    call = _call(operation, x)
-    rule = getattr(heuristics, operation)
     rows_are_channels = orientation(x.shape, x.stride())
     assert rows_are_channels is not None
     view = matrices(x.shape, rows_are_channels)
-    default = rule(*_rule_arguments(operation, view, x))
+    call = getattr(operations.MODULES[operation], operation)
+    arguments = operations.sample_arguments(operation, x)
+    default = operations.prepare(operation, arguments).config
     times: dict[Config, float] = {}
-    try:
-        for config in (default, *candidates(default)):
-            if config not in times:
-                setattr(heuristics, operation, lambda *_, config=config: config)
-                module.plan.cache_clear()
-                times[config] = _time(call, timer)
-    finally:
-        setattr(heuristics, operation, rule)
-        module.plan.cache_clear()
+    for config in (default, *candidates(default)):
+        if config not in times:
+            times[config] = _time(functools.partial(call, *arguments, config=config), timer)
     best = min(times, key=lambda config: times[config])
     return tuned.key(operation, view, x.dtype), asdict(best), times[default], times[best]
 
@@ -91,23 +84,6 @@ def _time(call: Callable[[], Any], timer: Timer) -> float:
         return timer(call)
     except BackendUnavailable:
         return float("inf")
-
-
-def _rule_arguments(operation: str, view: Matrices, x: Tensor) -> tuple[Any, ...]:
-    if operation == "gate":
-        return view, x.dtype, x.device
-    batch, row, _ = matrix_strides(x.shape, x.stride(), view.rows_are_channels)
-    return view, x.dtype, x.device, row == view.columns, (batch,)
-
-
-def _call(operation: str, x: Tensor) -> Callable[[], Any]:
-    if operation == "global_avg_pool":
-        return lambda: global_avg_pool.global_avg_pool(x)
-    channel, spatial = torch.randn_like(x[:, :, 0, 0]), torch.randn_like(x[:, 0])
-    if operation == "gate":
-        return lambda: gate.gate(x, channel, spatial, "sum")
-    grad = torch.randn_like(x)
-    return lambda: gate_backward.gate_backward(grad, x, channel, spatial, "sum")
 
 
 def run(
@@ -122,15 +98,14 @@ def run(
     for shape, dtype, layout in itertools.product(shapes, dtypes, layouts):
         x = torch.randn(shape, device=device, dtype=dtype)
         x = x.contiguous(memory_format=torch.channels_last) if layout == "nhwc" else x
-        for operation in OPERATIONS:
+        for operation in operations.MODULES:
             key, entry, before, after = tune(operation, x, timer)
             entries[key] = entry
             print(f"{key}: {before:.4f} ms by the rules, {after:.4f} ms with {entry}", flush=True)
     file = tuned.path()
     tuned.write(file, tuned.device_name(device), entries)
     tuned.forget()
-    for module in OPERATIONS.values():
-        module.plan.cache_clear()
+    operations.forget()
     print(f"written to {file}")
 
 

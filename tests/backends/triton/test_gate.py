@@ -73,25 +73,65 @@ def test_any_tiling_gives_the_same(device, data):
     x = feature_map(shape, torch.float32, format)
     columns = shape[2] * shape[3] if format == "contiguous" and shape[2:] != (1, 1) else shape[1]
     dense = data.draw(st.booleans()) and (shape[1] % 8 == 0 and format == "contiguous")
-    column_block = max(_power(data, 2, 7), 1 << (columns - 1).bit_length() if dense else 1)
-    row_block = _power(data, 3 if dense else 0, 5)
-    tile = heuristics.TileConfig(row_block, column_block, dense, data.draw(st.integers(1, 6)), 4)
-    pointwise = heuristics.PointwiseConfig(_power(data, 3, 9), 4)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(heuristics, "gate", lambda *_: pointwise)
-        patch.setattr(heuristics, "gate_backward", lambda *_: tile)
-        _forget_plans()
-        check_gate(
-            device, x, *logits(shape), gradient(shape, torch.float32, format), data.draw(st.sampled_from(COMBINES))
-        )
-    _forget_plans()
+    tile_columns = max(_power(data, 2, 7), 1 << (columns - 1).bit_length() if dense else 1)
+    tile_rows = _power(data, 3 if dense else 0, 5)
+    tile = heuristics.TileConfig(tile_rows, tile_columns, dense, data.draw(st.integers(1, 6)), 4)
+    pointwise = heuristics.PointwiseConfig(_power(data, 4, 9), 4)
+    check_gate(
+        device,
+        x,
+        *logits(shape),
+        gradient(shape, torch.float32, format),
+        data.draw(st.sampled_from(COMBINES)),
+        function=_with_configs(pointwise, tile),
+    )
 
 
-def _forget_plans() -> None:
+def _with_configs(forward: heuristics.PointwiseConfig, backward: heuristics.TileConfig):
+    """The gate, differentiable, by kernels with these configs."""
     from bam_fused.backends.triton import gate, gate_backward
 
-    gate.plan.cache_clear()
-    gate_backward.plan.cache_clear()
+    class Gate(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x, channel, spatial, combine):
+            ctx.save_for_backward(x, channel, spatial)
+            ctx.combine = combine
+            return gate.gate(x, channel, spatial, combine, forward)
+
+        @staticmethod
+        def backward(ctx, grad):
+            return *gate_backward.gate_backward(grad, *ctx.saved_tensors, ctx.combine, backward), None
+
+    return Gate.apply
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        heuristics.TileConfig(3, 64, False, 1, 4),
+        heuristics.TileConfig(4, 64, False, 0, 4),
+        heuristics.TileConfig(8, 8, True, 1, 4),
+    ],
+    ids=["no power of two", "no split", "dense tiles of parts of rows"],
+)
+def test_a_config_that_cannot_run_is_refused(device, config):
+    from bam_fused.backends.triton import gate, gate_backward, global_avg_pool
+
+    x, (channel, spatial) = feature_map((2, 8, 4, 6)).to(device), (t.to(device) for t in logits((2, 8, 4, 6)))
+    with pytest.raises(ValueError, match="config must have powers of two"):
+        gate_backward.gate_backward(x, x, channel, spatial, "sum", config)
+    with pytest.raises(ValueError, match="config must have powers of two"):
+        global_avg_pool.global_avg_pool(x, config)
+    with pytest.raises(ValueError, match="config must have powers of two"):
+        gate.gate(x, channel, spatial, "sum", heuristics.PointwiseConfig(100, 4))
+
+
+def test_a_dense_config_is_refused_where_rows_have_gaps(device):
+    from bam_fused.backends.triton import global_avg_pool
+
+    x = torch.randn(2, 8, 4, 6, device=device)[..., :4].contiguous().repeat(1, 2, 1, 1)[:, ::2]
+    with pytest.raises(ValueError, match="config must not be dense"):
+        global_avg_pool.global_avg_pool(x, heuristics.TileConfig(8, 16, True, 1, 4))
 
 
 @pytest.mark.parametrize("format", ["contiguous", "channels_last"])

@@ -1,4 +1,4 @@
-"""global_avg_pool in Triton, through bam_fused.global_avg_pool, against float64."""
+"""global_avg_pool in Triton, against float64."""
 
 from __future__ import annotations
 
@@ -22,8 +22,10 @@ drawn = settings(
 )
 
 
-def check(device, x):
-    ours = bam_fused.global_avg_pool(x.to(device))
+def check(device, x, config=None):
+    from bam_fused.backends.triton import global_avg_pool
+
+    ours = global_avg_pool.global_avg_pool(x.to(device), config)
     assert ours.dtype == x.dtype
     addend = x.double().abs().max().item() if x.numel() else 0.0
     assert_no_worse_than_eager(
@@ -52,19 +54,9 @@ def test_any_tiling_gives_the_same(device, data):
         data.draw(st.integers(1, top), label=name) for name, top in (("N", 2), ("C", 24), ("H", 12), ("W", 12))
     )
     format = data.draw(st.sampled_from(VIEWS))
-    row_block, column_block = (2 ** data.draw(st.integers(0, 6)) for _ in range(2))
-    config = heuristics.TileConfig(row_block, column_block, False, data.draw(st.integers(1, 6)), 4)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(heuristics, "global_avg_pool", lambda *_: config)
-        _forget_plans()
-        check(device, feature_map(shape, data.draw(st.sampled_from(DTYPES)), format))
-    _forget_plans()
-
-
-def _forget_plans() -> None:
-    from bam_fused.backends.triton import global_avg_pool
-
-    global_avg_pool.plan.cache_clear()
+    tile_rows, tile_columns = (2 ** data.draw(st.integers(0, 6)) for _ in range(2))
+    config = heuristics.TileConfig(tile_rows, tile_columns, False, data.draw(st.integers(1, 6)), 4)
+    check(device, feature_map(shape, data.draw(st.sampled_from(DTYPES)), format), config)
 
 
 def test_what_lies_next_to_a_view_is_not_read(device):

@@ -33,14 +33,16 @@ def test_workspaces_keep_to_their_share(data):
     view = matrices(shape, data.draw(st.booleans()))
     dtype = data.draw(st.sampled_from(DTYPES))
     config = _backward(view, dtype)
-    slabs = _cover(view.columns, config.column_block)
-    kept = (config.splits * view.columns if config.splits > 1 else 0) + (slabs * view.rows if slabs > 1 else 0)
+    column_splits = _cover(view.columns, config.tile_columns)
+    kept = (config.splits * view.columns if config.splits > 1 else 0) + (
+        column_splits * view.rows if column_splits > 1 else 0
+    )
     x_bytes = view.rows * view.columns * dtype.itemsize
     if view.batch * x_bytes >= heuristics.SMALL_BYTES and config.splits > 1:
         assert kept * max(4, dtype.itemsize) <= WORKSPACE_SHARE * x_bytes
-    walk = _cover(view.rows, config.row_block)
+    walk = _cover(view.rows, config.tile_rows)
     assert _cover(walk, _cover(walk, config.splits)) == config.splits, "an empty split"
-    assert config.row_block * config.column_block <= heuristics.LARGEST_DENSE_TILE
+    assert config.tile_rows * config.tile_columns <= heuristics.LARGEST_DENSE_TILE
     assert config.fits(view)
 
 
@@ -49,7 +51,7 @@ def test_workspaces_keep_to_their_share(data):
 def test_the_paper_bottlenecks_fill_a_gpu(shape, rows_are_channels):
     view = matrices(shape, rows_are_channels)
     config = _backward(view, torch.bfloat16)
-    programs = view.batch * _cover(view.columns, config.column_block) * config.splits
+    programs = view.batch * _cover(view.columns, config.tile_columns) * config.splits
     assert programs >= 480  # about four for each of an H200's 132 multiprocessors
 
 

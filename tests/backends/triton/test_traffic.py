@@ -6,13 +6,9 @@ the same traffic per sample.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 import torch
 from drawing import feature_map, gradient, logits
-
-from bam_fused.backends.triton import heuristics
 
 pytestmark = pytest.mark.triton_interpret
 
@@ -62,28 +58,25 @@ def traffic(device, monkeypatch):
 
     monkeypatch.setattr(interpreter_builder, "create_masked_load", counting_load)
     monkeypatch.setattr(interpreter_builder, "create_masked_store", counting_store)
-    for operation in ("gate", "gate_backward", "global_avg_pool"):
-        rule = getattr(heuristics, operation)
-        monkeypatch.setattr(
-            heuristics, operation, lambda view, *rest, rule=rule: rule(replace(view, batch=BATCH), *rest)
-        )
-    _forget_plans()
-    yield counted
-    _forget_plans()
+    return counted
 
 
-def _forget_plans() -> None:
-    from bam_fused.backends.triton import gate, gate_backward, global_avg_pool
+def launched(operation: str, *arguments):
+    """The operation with the config that a batch of BATCH such samples would be given."""
+    from bam_fused.backends.triton import operations
 
-    for operation in (gate, gate_backward, global_avg_pool):
-        operation.plan.cache_clear()
+    x = arguments[1 if operation == "gate_backward" else 0]
+    batch = torch.empty_like(x.expand(BATCH, -1, -1, -1), device="meta", memory_format=torch.preserve_format)
+    batch = batch.to(memory_format=torch.channels_last) if x.stride(1) == 1 else batch.contiguous()
+    config = operations.prepare(operation, operations.sample_arguments(operation, batch)).config
+    return getattr(operations.MODULES[operation], operation)(*arguments, config=config)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_gate_makes_two_passes(traffic, shape, layout):
     x = feature_map(shape, torch.bfloat16, layout)
-    out = torch.ops.bam_fused.gate.triton(x, *logits(shape, torch.bfloat16), "sum")
+    out = launched("gate", x, *logits(shape, torch.bfloat16), "sum")
     assert (traffic.units(x, x), traffic.units(x, out)) == (1.0, 1.0)
 
 
@@ -92,7 +85,7 @@ def test_gate_makes_two_passes(traffic, shape, layout):
 def test_gate_backward_makes_three_passes(traffic, shape, layout):
     x, grad = feature_map(shape, torch.bfloat16, layout), gradient(shape, torch.bfloat16, layout)
     channel, spatial = logits(shape, torch.bfloat16)
-    dx, dchannel, dspatial = torch.ops.bam_fused.gate_backward.triton(grad, x, channel, spatial, "sum")
+    dx, dchannel, dspatial = launched("gate_backward", grad, x, channel, spatial, "sum")
     assert [traffic.units(x, tensor) for tensor in (x, grad, dx)] == [1.0, 1.0, 1.0]
     partials = traffic.all_units(x) - traffic.units(x, x, grad, dx, channel, spatial, dchannel, dspatial)
     assert partials <= 0.05 * 3
@@ -102,6 +95,6 @@ def test_gate_backward_makes_three_passes(traffic, shape, layout):
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_global_avg_pool_makes_one_pass(traffic, shape, layout):
     x = feature_map(shape, torch.bfloat16, layout)
-    out = torch.ops.bam_fused.global_avg_pool.triton(x)
+    out = launched("global_avg_pool", x)
     assert traffic.units(x, x) == 1.0
     assert traffic.all_units(x) - traffic.units(x, x, out) <= 0.05

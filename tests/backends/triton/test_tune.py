@@ -17,16 +17,15 @@ SHAPE = (2, 8, 6, 6)
 
 @pytest.fixture
 def table(tmp_path, monkeypatch, device):
-    """A table of this test's own, and Triton's modules with nothing planned or read before it."""
-    from bam_fused.backends.triton import gate, gate_backward, tuned
+    """A table of this test's own, and Triton's modules with nothing prepared or read before it."""
+    from bam_fused.backends.triton import operations, tuned
 
     file = tmp_path / "new" / "table.json"
     monkeypatch.setenv("BAM_FUSED_TRITON_TABLE", str(file))
     tuned.forget()
     yield file
     tuned.forget()
-    for operation in (gate, gate_backward):
-        operation.plan.cache_clear()
+    operations.forget()
 
 
 def _view(device):
@@ -36,7 +35,7 @@ def _view(device):
 
 
 def test_the_fastest_config_is_written_and_used(table, device):
-    from bam_fused.backends.triton import heuristics, tune, tuned
+    from bam_fused.backends.triton import heuristics, operations, tune, tuned
 
     calls = []
 
@@ -50,7 +49,7 @@ def test_the_fastest_config_is_written_and_used(table, device):
     before = heuristics.gate(_view(device), torch.float32, device)
     tune.run([SHAPE], [torch.float32], ["nchw"], device, timer)
     entries = json.loads(table.read_text())[tuned.device_name(device)]
-    assert set(entries) == {f"{name} float32 nchw 8x36 2" for name in tune.OPERATIONS}
+    assert set(entries) == {f"{name} float32 nchw 8x36 2" for name in operations.MODULES}
     after = heuristics.gate(_view(device), torch.float32, device)
     assert after == heuristics.PointwiseConfig(**entries["gate float32 nchw 8x36 2"])
     assert after != before
@@ -69,10 +68,10 @@ def test_the_rules_win_unless_something_is_faster(table, device):
 
 def test_every_candidate_runs(table, device):
     """The neighbours of every rule are configs that the kernels take."""
-    from bam_fused.backends.triton import tune
+    from bam_fused.backends.triton import operations, tune
 
     x = feature_map((1, 8, 4, 4)).to(device)
-    for operation in tune.OPERATIONS:
+    for operation in operations.MODULES:
         measured = []
 
         def timer(call, measured=measured):
@@ -111,7 +110,7 @@ def test_entries_of_other_devices_are_kept(table):
 
 @pytest.mark.parametrize(
     "entry",
-    [{"elements": 100, "warps": 4}, {"elements": 1024}, {"row_block": 4, "warps": 4}, {"elements": 0, "warps": 4}],
+    [{"elements": 100, "warps": 4}, {"elements": 1024}, {"tile_rows": 4, "warps": 4}, {"elements": 0, "warps": 4}],
 )
 def test_an_entry_that_is_no_config_is_left_out(table, device, entry, caplog):
     from bam_fused.backends.triton import heuristics, tuned

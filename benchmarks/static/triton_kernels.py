@@ -1,7 +1,9 @@
-"""Compiling the kernels ahead of time, for any NVIDIA architecture and without a GPU, and reading what came out.
+"""What Triton makes of its kernels, compiled ahead of time for any NVIDIA architecture and read without a GPU.
 
-`python -m bam_fused.backends.triton.ahead` prints a table of registers, shared memory and vector widths, as Markdown;
-with --json, one record per kernel and architecture.
+    python benchmarks/static/triton_kernels.py [--output triton_kernels.md]
+    python benchmarks/static/triton_kernels.py --json      one record per kernel and architecture, to the standard output
+
+TRITON_INTERPRET must not be set: Triton compiles nothing then.
 """
 
 from __future__ import annotations
@@ -23,8 +25,9 @@ from torch import Tensor
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from bam_fused.backends.triton import gate, gate_backward, global_avg_pool
-from bam_fused.backends.triton.launch import Launch, describe
+from bam_fused.backends.triton import operations
+from bam_fused.backends.triton.gate_backward import gate_backward_kernel
+from bam_fused.backends.triton.launch import Launch
 from bam_fused.backends.triton.matrices import VECTOR_BYTES
 from bam_fused.backends.triton.partials import Sums
 
@@ -42,6 +45,7 @@ DTYPES = (torch.bfloat16, torch.float32)
 
 POINTERS = {torch.float32: "*fp32", torch.bfloat16: "*bf16", torch.float16: "*fp16", torch.float64: "*fp64"}
 FEATURE_MAP_LOAD = r"ld\.global\.L1::evict_first\S*?(?:\.v(\d))?\.b(\d+)\s"  # x and grad alone are loaded so
+FEATURE_MAP_SASS = r"\bLDG\.E\.EF\b|\bLDGSTS"  # the same in machine code
 STORE = r"st\.global\S*?(?:\.v(\d))?\.b(\d+)\s"
 
 
@@ -52,6 +56,7 @@ class Compiled:
     registers: int
     stack: int  # of a thread: local memory, into which registers spill
     shared: int
+    instructions: float  # per element
     loads: dict[int, int]  # of feature maps, by width
     stores: dict[int, int]  # of anything, by width
 
@@ -79,24 +84,60 @@ def compile_launch(launch: Launch, dtypes: tuple[torch.dtype, ...], capability: 
             attributes[(position,)] = aligned
     source = ASTSource(kernel, signature, constants, attributes)
     compiled = triton.compile(source, target=GPUTarget("cuda", capability, 32), options={"num_warps": launch.warps})
-    registers, stack = _resources(compiled.asm["cubin"])
-    ptx = compiled.asm["ptx"]
-    return Compiled(registers, stack, compiled.metadata.shared, _widths(FEATURE_MAP_LOAD, ptx), _widths(STORE, ptx))
+    cubin, ptx = compiled.asm["cubin"], compiled.asm["ptx"]
+    registers, stack = _resources(cubin)
+    streams = 2 if kernel is gate_backward_kernel else 1
+    instructions = _instructions_per_element(cubin, dtypes[0].itemsize, streams)
+    loads, stores = _widths(FEATURE_MAP_LOAD, ptx), _widths(STORE, ptx)
+    return Compiled(registers, stack, compiled.metadata.shared, instructions, loads, stores)
 
 
-def _resources(cubin: bytes) -> tuple[int, int]:
-    """Registers and stack bytes per thread, from cuobjdump, which Triton brings along."""
+def _cuobjdump(cubin: bytes, what: str) -> str:
+    """What cuobjdump, which Triton brings along, says of a kernel."""
     tool = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(cubin)
         file.flush()
-        said = subprocess.run(
-            [tool, "--dump-resource-usage", file.name], capture_output=True, text=True, check=True
-        ).stdout
+        return subprocess.run([tool, what, file.name], capture_output=True, text=True, check=True).stdout
+
+
+def _resources(cubin: bytes) -> tuple[int, int]:
+    """Registers and stack bytes per thread."""
+    said = _cuobjdump(cubin, "--dump-resource-usage")
     found = re.search(r"REG:(\d+) STACK:(\d+)", said)
     if found is None:
         raise RuntimeError(f"cuobjdump says nothing of registers: {said}")
     return int(found[1]), int(found[2])
+
+
+def _loop(sass: list[tuple[int, str]]) -> list[tuple[int, str]]:
+    """The innermost loop around the loads of feature maps, from (address, instruction) in order; everything if none is."""
+    loads = [i for i, (_, text) in enumerate(sass) if re.search(FEATURE_MAP_SASS, text)]
+    addresses = [address for address, _ in sass]
+    bodies = [sass]
+    for end, (address, text) in enumerate(sass):
+        target = re.search(r"\bBRA(?:\.\w+)* (?:!?U?P\d+, )?`?\(?0x([0-9a-f]+)", text)
+        if loads and target and int(target[1], 16) < address:
+            start = addresses.index(int(target[1], 16))
+            if start <= loads[0] and loads[-1] <= end:
+                bodies.append(sass[start : end + 1])
+    return min(bodies, key=len)
+
+
+def _instructions_per_element(cubin: bytes, element_bytes: int, streams: int) -> float:
+    """Of the loop around the loads, or of the whole kernel where there is no loop; every branch taken: an upper bound."""
+    lines = (
+        re.match(r"\s*/\*([0-9a-f]{4,5})\*/\s+(.*?);", line) for line in _cuobjdump(cubin, "--dump-sass").splitlines()
+    )
+    sass = [(int(line[1], 16), line[2]) for line in lines if line]
+    last = max((i for i, (_, text) in enumerate(sass) if "EXIT" in text), default=len(sass) - 1)
+    body = _loop(sass[: last + 1])  # what follows is padding
+    elements = 0
+    for _, text in body:
+        if re.search(FEATURE_MAP_SASS, text):
+            width = re.search(r"\.(128|64|U?16|U?8)\b", text)
+            elements += (int(width[1].strip("U")) if width else 32) // 8 // element_bytes
+    return round(len(body) * streams / elements, 1) if elements else float(len(body))
 
 
 def _widths(pattern: str, ptx: str) -> dict[int, int]:
@@ -107,20 +148,19 @@ def launches(
     shape: tuple[int, ...], dtype: torch.dtype, layout: str
 ) -> Iterator[tuple[str, Launch, tuple[torch.dtype, ...]]]:
     """Every kernel that the operations launch for a feature map, with the dtypes of its tensors."""
-    n, c, h, w = shape
     x = torch.empty(shape, dtype=dtype, device="meta")
     x = x.to(memory_format=torch.channels_last) if layout == "nhwc" else x
-    logits = describe(x.new_empty(n, c)), describe(x.new_empty(n, 1, h, w))
-    forward = gate.plan(describe(x), *logits, "sum")
-    backward = gate_backward.plan(describe(x), describe(x), *logits, "sum")
-    pool = global_avg_pool.plan(describe(x))
-    assert forward is not None and backward is not None and pool is not None
-    yield "gate", forward[0], (dtype,) * 4
-    sums = (backward.row_sums, backward.column_sums)
-    yield "gate_backward", backward.launch, (*(dtype,) * 5, *(_partial_dtype(s, x) for s in sums))
-    yield "global_avg_pool", pool[0], (dtype, _partial_dtype(pool[1], x))
-    for s in (*sums, pool[1]):
-        if s.parts > 1:
+    reductions: list[Sums] = []
+    for operation in operations.MODULES:
+        arguments = operations.sample_arguments(operation, x)
+        prepared = operations.prepare(operation, arguments)
+        sums = [value for value in vars(prepared).values() if isinstance(value, Sums)]
+        inputs = sum(isinstance(argument, Tensor) for argument in arguments)
+        written = len(prepared.launch.kernel.arg_names) - len(prepared.launch.values) - inputs - len(sums)
+        yield operation, prepared.launch, (*(dtype,) * (inputs + written), *(_partial_dtype(s, x) for s in sums))
+        reductions += sums
+    for s in reductions:
+        if s.splits > 1:
             yield "sum_partials", s.launch, (_partial_dtype(s, x), dtype)
 
 
@@ -163,25 +203,35 @@ def table(rows: list[dict[str, Any]]) -> str:
         lines.setdefault(key, {})[row["capability"]] = row
     architectures = " / ".join(f"sm_{capability}" for capability in sorted({row["capability"] for row in rows}))
     text = [
-        "# Triton kernels, compiled ahead of time",
+        "# The Triton kernels as compiled",
         "",
-        f"By `python -m bam_fused.backends.triton.ahead`, Triton {triton.__version__}, without a GPU; for {architectures}:",
-        "registers per thread, bytes of shared memory per program, bytes spilled per thread. Not measured on a GPU.",
+        f"By `python benchmarks/static/triton_kernels.py`, Triton {triton.__version__}, from the machine code for",
+        f"{architectures}; nothing here was measured on a GPU.",
+        "Registers per thread, bytes of shared memory per program, bytes spilled per thread, instructions per element (of",
+        "the loop around the loads, or of the whole kernel where there is no loop; in all for sum_partials), every",
+        "branch taken: an upper bound.",
         "",
+        "| kernel | dtype | shape | layout | warps | constants | registers | shared memory | spilled | instructions |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
-    text.append("| kernel | dtype | shape | layout | warps | constants | registers | shared memory | spilled |")
-    text.append("|---|---|---|---|---|---|---|---|---|")
     for key, found in lines.items():
-        columns = (" / ".join(str(row[name]) for row in found.values()) for name in ("registers", "shared", "stack"))
+        names = ("registers", "shared", "stack", "instructions")
+        columns = (" / ".join(str(row[name]) for row in found.values()) for name in names)
         text.append("| " + " | ".join(map(str, (*key, *columns))) + " |")
-    return "\n".join(text)
+    return "\n".join([*text, ""])
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true", help="records instead of a table")
+    parser.add_argument("--output", type=Path, default=Path(__file__).with_suffix(".md"))
+    options = parser.parse_args()
     found = list(records())
-    print(json.dumps(found) if parser.parse_args().json else table(found))
+    if options.json:
+        print(json.dumps(found))
+    else:
+        options.output.write_text(table(found))
+        print(f"{options.output}: {len(found)} kernels")
 
 
 if __name__ == "__main__":
