@@ -1,32 +1,26 @@
 """Attach a BAM to a module of a network: as its child `bam`, acting on its output or on its input.
 
-A Sequential gets the BAM as its last child. Any other module stays the object it is and its class becomes a subclass
-whose forward includes the BAM, as torch.nn.utils.parametrize does: no existing state_dict key, parameter name, hook
-or isinstance relation changes, and deepcopy, pickle, DataParallel and torch.compile see an ordinary module.
+A Sequential gets the BAM as its last child. The class of any other module is extended by a forward that includes the
+BAM: no existing state_dict key, parameter name, hook or isinstance relation changes.
 """
 
 from __future__ import annotations
 
-import copyreg
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from torch import nn
 
 from bam_fused.modules import BAM
+from bam_fused.surgery.class_swap import Extension, swap, swap_back
 
 CHILD = "bam"
 
 
 class Attended:
     """Mixed into the class of a module that has a BAM."""
-
-
-def _rebuild(original: type[nn.Module], before: bool) -> nn.Module:
-    """An empty instance of the subclass, for pickle and copy to fill."""
-    return object.__new__(_attended_class(original, before))
 
 
 class _HidesBAM:
@@ -60,44 +54,30 @@ class _HidesFromDict(_HidesBAM):
         return self._own().items()
 
 
-_classes: dict[tuple[type[nn.Module], bool], type[nn.Module]] = {}
-
-
-def _attended_class(original: type[nn.Module], before: bool) -> type[nn.Module]:
-    """The subclass of a class with a BAM before or after its forward, made once."""
-    if (original, before) not in _classes:
-        _classes[original, before] = _make_class(original, before)
-    return _classes[original, before]
-
-
-def _make_class(original: type[nn.Module], before: bool) -> type[nn.Module]:
-
-    def forward_before(self: Any, x: Any, *args: Any, **kwargs: Any) -> Any:
+def _attended_before(original: type[nn.Module]) -> Extension:
+    def forward(self: Any, x: Any, *args: Any, **kwargs: Any) -> Any:
         return original.forward(self, self.bam(x), *args, **kwargs)
 
-    def forward_after(self: Any, *args: Any, **kwargs: Any) -> Any:
+    return _extension(original, forward)
+
+
+def _attended_after(original: type[nn.Module]) -> Extension:
+    def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
         return self.bam(original.forward(self, *args, **kwargs))
 
-    def __reduce_ex__(self: nn.Module, protocol: Any) -> Any:
-        reduced = original.__reduce_ex__(self, max(int(protocol), 2))
-        if reduced[0] is copyreg.__newobj__:  # type: ignore[attr-defined]
-            return _rebuild, (original, before), *reduced[2:]
-        return reduced  # the original has its own way
+    return _extension(original, forward)
 
-    namespace: dict[str, Any] = {
-        "__module__": original.__module__,
-        "__doc__": original.__doc__,
-        "__reduce_ex__": __reduce_ex__,
-        "forward": forward_before if before else forward_after,
-    }
+
+def _extension(original: type[nn.Module], forward: Callable[..., Any]) -> Extension:
+    members: dict[str, Any] = {"forward": forward}
     hiding: tuple[type, ...] = ()
     if issubclass(original, nn.Sequential):
         hiding = (_HidesFromSequence,)
     elif issubclass(original, nn.ModuleDict):
         hiding = (_HidesFromDict,)
     if issubclass(original, nn.modules.batchnorm._BatchNorm):
-        namespace["qconfig"] = property(_refuse_conversion)
-    return type(f"Attended{original.__name__}", (Attended, *hiding, original), namespace)
+        members["qconfig"] = property(_refuse_conversion)
+    return Extension((Attended, *hiding), members)
 
 
 def _refuse_conversion(module: nn.Module) -> None:
@@ -127,7 +107,7 @@ def check(module: nn.Module, name: str) -> None:
 def attach(module: nn.Module, bam: BAM, before: bool) -> None:
     """Give a module the BAM, before or after its forward."""
     if before or type(module).forward is not nn.Sequential.forward:
-        module.__class__ = _attended_class(type(module), before)
+        swap(module, _attended_before if before else _attended_after)
     append(module, bam)
 
 
@@ -140,9 +120,4 @@ def detach(module: nn.Module) -> None:
     """Undo `attach`."""
     del module._modules[CHILD]
     if isinstance(module, Attended):
-        module.__class__ = _original_class(type(module))
-
-
-def _original_class(attended: type) -> type:
-    """The class that `attended` was made from: the first of its bases that is a module."""
-    return next(base for base in attended.__bases__ if issubclass(base, nn.Module))
+        swap_back(module)

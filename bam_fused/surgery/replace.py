@@ -16,7 +16,8 @@ from bam_fused.layouts import LAYOUTS
 from bam_fused.layouts.layout import Fit
 from bam_fused.layouts.recognise import closest, recognise, why_not
 from bam_fused.modules import BAM
-from bam_fused.surgery.fused_class import fuse, is_fused, original_class, unfuse
+from bam_fused.surgery.class_swap import original_class
+from bam_fused.surgery.fused_class import fuse, is_fused, unfuse
 from bam_fused.surgery.report import Entry, Report
 
 _CALLED_BAM = re.compile(r"(?:^|_|[a-z0-9])(?:BAM|Bam|bam|Bottleneck_?Attention)_?(?:Block|Module|Layer|[23]d)?$")
