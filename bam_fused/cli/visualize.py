@@ -13,6 +13,7 @@ import bam_fused
 from bam_fused.bench import pictures, plots
 from bam_fused.bench.extras import need
 from bam_fused.bench.operations.bam_resnet50 import calibrate, network
+from bam_fused.wrappers import unwrapped_names
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,7 +28,7 @@ def _weights(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise FileNotFoundError(f"no checkpoint at {path}")
     saved: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    return {key.removeprefix("module."): value for key, value in saved.get("state_dict", saved).items()}
+    return unwrapped_names(saved.get("state_dict", saved))
 
 
 def run(options: argparse.Namespace) -> int:

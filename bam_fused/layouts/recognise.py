@@ -9,8 +9,8 @@ from torch import Tensor
 
 from bam_fused.layouts import LAYOUTS
 from bam_fused.layouts.layout import Fit, fit
+from bam_fused.wrappers import unwrapped_name, unwrapped_names
 
-_WRAPPERS = ("module.", "_orig_mod.")  # left by DataParallel and torch.compile
 _NESTED = ("state_dict", "model_state_dict", "model")  # where training scripts put the weights
 
 
@@ -59,8 +59,7 @@ def bam_entries(state: Mapping[str, Any], prefix: str = "") -> tuple[Fit, dict[s
     if not isinstance(prefix, str):
         raise TypeError(f"prefix must be a string, got {type(prefix).__name__}")
     entries = _unwrapped(state)
-    for wrapper in _WRAPPERS:
-        prefix = prefix.removeprefix(wrapper)
+    prefix = unwrapped_name(prefix)
     prefix = prefix and prefix.rstrip(".") + "."
     below = _below(entries, prefix)
     if not below:
@@ -117,6 +116,4 @@ def _unwrapped(state: Mapping[str, Any]) -> dict[str, Any]:
     for key, value in entries.items():
         if not isinstance(key, str) or not (isinstance(value, Tensor) or hasattr(value, "__array__")):
             raise TypeError(f"state must map names to tensors, got {key!r}: {type(value).__name__}")
-    while entries and (wrapper := next((w for w in _WRAPPERS if all(key.startswith(w) for key in entries)), None)):
-        entries = {key.removeprefix(wrapper): value for key, value in entries.items()}
-    return entries
+    return unwrapped_names(entries)

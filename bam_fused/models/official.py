@@ -7,8 +7,7 @@ from typing import Any
 
 from bam_fused.models.resnet import Bottleneck, ResNet
 from bam_fused.modules import BAM
-
-_IN_FRONT = "module."  # of every name in what was saved from DataParallel
+from bam_fused.wrappers import unwrapped_names
 
 
 def load_official(network: ResNet, checkpoint: Mapping[str, Any]) -> None:
@@ -23,8 +22,7 @@ def load_official(network: ResNet, checkpoint: Mapping[str, Any]) -> None:
         ValueError: the network has no BAM between its stages, has them in another form or its strides elsewhere; entries are
             missing, too many or of another shape. The network is then as it was.
     """
-    state = checkpoint.get("state_dict", checkpoint)
-    state = {name.removeprefix(_IN_FRONT): tensor for name, tensor in state.items()}
+    state = unwrapped_names(checkpoint.get("state_dict", checkpoint))
     names = [name for name, module in network.named_children() if isinstance(module, BAM)]
     if not names:
         raise ValueError('network must have BAMs: build it with attention="bam", official=True')

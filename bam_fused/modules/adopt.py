@@ -12,6 +12,7 @@ from bam_fused.composition.verify import Differs, verify
 from bam_fused.layouts import convert
 from bam_fused.layouts.layout import Fit
 from bam_fused.layouts.recognise import recognise, why_not
+from bam_fused.wrappers import unwrapped
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -20,8 +21,7 @@ def adopt(make: Callable[..., Module], module: nn.Module, legacy_pool: bool) -> 
     """What `make`, called with BAM's options, gives, with module's own layers and norms in it; see `BAM.from_module`."""
     if not isinstance(module, nn.Module):
         raise TypeError(f"module must be a torch.nn.Module, got {type(module).__name__}")
-    while set(module._modules) in ({"module"}, {"_orig_mod"}):  # DataParallel's and torch.compile's wrappers
-        (module,) = module.children()
+    module = unwrapped(module)
     names = entry_names(module)
     fit = recognise(names, live=True)
     if fit is None:
