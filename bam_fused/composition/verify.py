@@ -39,8 +39,8 @@ class Verified:
     note: str = ""
 
 
-def verify(module: nn.Module, plan: Plan, legacy_pool: bool = False) -> Verified:
-    """The plan with the combination that matches the module, and with the authors' crop where wanted and found.
+def verify(module: nn.Module, plan: Plan, legacy_pool: bool | None = None) -> Verified:
+    """The plan with the combination that matches the module, and with the authors' crop where that has it (False: without).
 
     The module, its gradients and the random number generators stay as they are.
 
@@ -184,7 +184,7 @@ def _compare_training(drawn: nn.Module, plan: Plan, x: Tensor) -> float:
     return difference
 
 
-def _compare_non_square(drawn: nn.Module, plan: Plan, x: Tensor, legacy_pool: bool) -> tuple[Plan, str]:
+def _compare_non_square(drawn: nn.Module, plan: Plan, x: Tensor, legacy_pool: bool | None) -> tuple[Plan, str]:
     """On a map with H < W < 2H: the original fails, pools all of it, or pools the left H x H crop."""
     set_mode(drawn, False)
     try:
@@ -196,7 +196,7 @@ def _compare_non_square(drawn: nn.Module, plan: Plan, x: Tensor, legacy_pool: bo
     except Differs:
         crops = replace(plan, crops=True)
         _difference(want, _candidate(drawn, crops, x), x.dtype, "on a map that is not square")
-        if legacy_pool:
-            return crops, "pools the left H x H crop, as the original"
-        return plan, "on maps with H < W the original pools only the left H x H crop; legacy_pool=True keeps that"
+        if legacy_pool is False:
+            return plan, "pools all of a map with H < W, where the original pools the left H x H crop only"
+        return crops, "of a map with H < W pools the left H x H crop only, as the original; legacy_pool=False pools all"
     return plan, ""

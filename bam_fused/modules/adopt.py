@@ -17,7 +17,7 @@ from bam_fused.wrappers import unwrapped
 Module = TypeVar("Module", bound=nn.Module)
 
 
-def adopt(make: Callable[..., Module], module: nn.Module, legacy_pool: bool) -> Module:
+def adopt(make: Callable[..., Module], module: nn.Module, legacy_pool: bool | None) -> Module:
     """What `make`, called with BAM's options, gives, with module's own layers and norms in it; see `BAM.from_module`."""
     if not isinstance(module, nn.Module):
         raise TypeError(f"module must be a torch.nn.Module, got {type(module).__name__}")

@@ -175,7 +175,7 @@ class BAM(nn.Module):
         return bam
 
     @classmethod
-    def from_module(cls, module: nn.Module, *, legacy_pool: bool = False) -> BAM:
+    def from_module(cls, module: nn.Module, *, legacy_pool: bool | None = None) -> BAM:
         """A BAM around the very layers of a live module of a known implementation, sharing its parameters and buffers.
 
         The module is first compared with its layout on drawn inputs, which also tells how it combines its branches; see

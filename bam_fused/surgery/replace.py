@@ -24,7 +24,7 @@ _CALLED_BAM = re.compile(r"(?:^|_|[a-z0-9])(?:BAM|Bam|bam|Bottleneck_?Attention)
 """Class names that say BAM, and not CBAM, nor the name of a network or unit that has one."""
 
 
-def replace_bam(model: nn.Module, *, verify: bool = True, legacy_pool: bool = False) -> Report:
+def replace_bam(model: nn.Module, *, verify: bool = True, legacy_pool: bool | None = None) -> Report:
     """Give every BAM in a live model the fused forward, in place.
 
     BAMs are recognised by the names of their layers (see `bam_fused.layouts`), wherever they are: inside Sequential,
@@ -38,20 +38,21 @@ def replace_bam(model: nn.Module, *, verify: bool = True, legacy_pool: bool = Fa
         model: any module.
         verify: False trusts the names: a BAM is taken to compute what its layout's own code computes.
         legacy_pool: the authors' code pools only the left H x H crop of a map with H < W < 2H, and fails on other maps that
-            are not square. False gives every BAM true global pooling, the same on square maps; True keeps the crop in
-            those that have it.
+            are not square. None and True keep that where the original has it, so that results stay what they were on every
+            input; False gives every BAM true global pooling, the same on square maps.
 
     Returns:
         One entry for each BAM and for each module that only looks like one, with what was done and why; prints as a table.
         BAMs that an earlier call replaced are in it and stay as they are.
 
     Raises:
-        TypeError: model is not a module, or an option is no bool.
+        TypeError: model is not a module, verify is no bool, or legacy_pool neither a bool nor None.
     """
     _check_module(model)
-    for option, value in (("verify", verify), ("legacy_pool", legacy_pool)):
-        if not isinstance(value, bool):
-            raise TypeError(f"{option} must be a bool, got {type(value).__name__}")
+    if not isinstance(verify, bool):
+        raise TypeError(f"verify must be a bool, got {type(verify).__name__}")
+    if not isinstance(legacy_pool, bool | None):
+        raise TypeError(f"legacy_pool must be a bool or None, got {type(legacy_pool).__name__}")
     entries: list[Entry] = []
     seen: dict[int, bool] = {}
 
@@ -94,7 +95,7 @@ def _check_module(model: object) -> None:
         raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
 
 
-def _judge(name: str, module: nn.Module, check: bool, legacy_pool: bool) -> Entry | None:
+def _judge(name: str, module: nn.Module, check: bool, legacy_pool: bool | None) -> Entry | None:
     """The entry of a module whose own names are those of a BAM, which is fused if it proves to be one; else None."""
     if is_fused(module):
         plan = plan_of(module)
@@ -120,7 +121,7 @@ def _judge(name: str, module: nn.Module, check: bool, legacy_pool: bool) -> Entr
     return Entry(name, kind, layout, plan.combine, plan.channels, difference, True, verified.note)
 
 
-def _verified(module: nn.Module, fit: Fit, check: bool, legacy_pool: bool) -> Verified:
+def _verified(module: nn.Module, fit: Fit, check: bool, legacy_pool: bool | None) -> Verified:
     if isinstance(module, torch.jit.ScriptModule):
         raise Differs("is scripted: replace it before torch.jit.script")
     for name, child in module.named_modules():
@@ -129,7 +130,7 @@ def _verified(module: nn.Module, fit: Fit, check: bool, legacy_pool: bool) -> Ve
     plan = make_plan(module, fit)
     if check:
         return verification.verify(module, plan, legacy_pool)
-    return Verified(replace(plan, crops=legacy_pool and fit.layout.crops), 0.0, "not verified")
+    return Verified(replace(plan, crops=legacy_pool is not False and fit.layout.crops), 0.0, "not verified")
 
 
 def _looks_like_layout(module: nn.Module) -> bool:

@@ -62,7 +62,7 @@ def test_export_with_dynamic_sizes_needs_no_bam_fused():
 @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
 def test_trace_needs_no_bam_fused_and_takes_other_sizes():
     model = network(OfficialBAM)
-    replace_bam(model)
+    replace_bam(model, legacy_pool=False)
     traced = torch.jit.trace(model, feature_map(3, 32, 9, 9))
     assert "bam_fused::" not in str(traced.inlined_graph)
     x = feature_map(2, 32, 12, 8)

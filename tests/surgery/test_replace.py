@@ -348,7 +348,7 @@ def test_original_fightingcv_block_on_its_one_size():
         bam(feature_map(3, 32, 9, 9))
 
 
-@pytest.mark.parametrize("legacy_pool", [False, True])
+@pytest.mark.parametrize("legacy_pool", [False, None, True])
 def test_maps_that_are_not_square(legacy_pool):
     bam = randomise(OfficialBAM(32)).double().eval()
     x = feature_map(3, 32, 9, 13)
@@ -357,8 +357,8 @@ def test_maps_that_are_not_square(legacy_pool):
     full.channel_att.crops = False
     (entry,) = replace_bam(bam, legacy_pool=legacy_pool)
     assert "crop" in entry.reason
-    torch.testing.assert_close(bam(x), crop if legacy_pool else full(x), rtol=1e-12, atol=1e-12)
-    if legacy_pool:  # what the authors' pool refuses is refused with its own error
+    torch.testing.assert_close(bam(x), full(x) if legacy_pool is False else crop, rtol=1e-12, atol=1e-12)
+    if legacy_pool is not False:  # what the authors' pool refuses is refused with its own error
         with pytest.raises(RuntimeError, match=r"mat1 and mat2|Output size is too small|shapes cannot be multiplied"):
             bam(feature_map(3, 32, 6, 13))
 
@@ -367,7 +367,7 @@ def test_legacy_pool_leaves_true_pools_alone():
     bam = OfficialBAM(32, pool="global").double().eval()
     x = feature_map(3, 32, 9, 13)
     want = bam(x)
-    (entry,) = replace_bam(bam, legacy_pool=True)
+    (entry,) = replace_bam(bam)
     assert entry.reason == ""
     torch.testing.assert_close(bam(x), want, rtol=1e-12, atol=1e-12)
 
@@ -408,7 +408,23 @@ def test_not_a_module(function):
         function({})
 
 
-@pytest.mark.parametrize("option", ["verify", "legacy_pool"])
-def test_options_are_bools(option):
-    with pytest.raises(TypeError, match=f"{option} must be a bool, got str"):
+@pytest.mark.parametrize(("option", "kinds"), [("verify", "a bool"), ("legacy_pool", "a bool or None")])
+def test_options_are_bools(option, kinds):
+    with pytest.raises(TypeError, match=f"{option} must be {kinds}, got str"):
         replace_bam(OfficialBAM(32), **{option: "no"})
+
+
+@pytest.mark.parametrize("verify", [True, False])
+@pytest.mark.parametrize("layout", PUBLIC)
+def test_results_stay_on_maps_that_are_not_square(layout, verify):
+    bam = randomise(PUBLIC[layout](32)).double().train()
+    x = feature_map(3, 32, 9, 13)
+    other = copy.deepcopy(bam)
+    replace_bam(bam, verify=verify)
+    results = []
+    for module in (bam, other):
+        leaf = x.clone().requires_grad_()
+        out = module(leaf)
+        out.square().sum().backward()
+        results.append((out, leaf.grad))
+    torch.testing.assert_close(*results, rtol=1e-9, atol=1e-9)
