@@ -14,18 +14,18 @@ struct Whole {};                       // a vector inside the row
 struct Overlap { int64_t done; };      // the last vector; its first `done` lanes have been taken already
 struct Short { int64_t count; };       // the only vector, of which `count` lanes exist
 
-template <class T> inline Vec<Accumulator<T>> load(const T* p, Whole) { return load(p); }
-template <class T> inline Vec<Accumulator<T>> load(const T* p, Overlap) { return load(p); }
-template <class T> inline Vec<Accumulator<T>> load(const T* p, Short part) {
-  T padded[kLanes<Accumulator<T>>] = {};
+template <class T> inline Vec<Compute<T>> load(const T* p, Whole) { return load(p); }
+template <class T> inline Vec<Compute<T>> load(const T* p, Overlap) { return load(p); }
+template <class T> inline Vec<Compute<T>> load(const T* p, Short part) {
+  T padded[kLanes<Compute<T>>] = {};
   memcpy(padded, p, part.count * sizeof(T));
   return load(padded);
 }
 
-template <class T> inline void store(T* p, Vec<Accumulator<T>> v, Whole) { store(p, v); }
-template <class T> inline void store(T* p, Vec<Accumulator<T>> v, Overlap) { store(p, v); }
-template <class T> inline void store(T* p, Vec<Accumulator<T>> v, Short part) {
-  T padded[kLanes<Accumulator<T>>];
+template <class T> inline void store(T* p, Vec<Compute<T>> v, Whole) { store(p, v); }
+template <class T> inline void store(T* p, Vec<Compute<T>> v, Overlap) { store(p, v); }
+template <class T> inline void store(T* p, Vec<Compute<T>> v, Short part) {
+  T padded[kLanes<Compute<T>>];
   store(padded, v);
   memcpy(p, padded, part.count * sizeof(T));
 }

@@ -1,12 +1,9 @@
 #include "dispatch.h"
 
 #include <algorithm>
-#include <array>
 #ifdef __linux__
 #include <sys/mman.h>
 #endif
-
-#include "instruction_set.h"
 
 namespace bam_fused {
 
@@ -26,25 +23,12 @@ void prepare_memory([[maybe_unused]] const Tensor& fresh) {
 
 namespace cpu {
 
-Storage storage_of(const Tensor& t) {
-  switch (t.scalar_type()) {
-    case ScalarType::Float: return kFloat32;
-    case ScalarType::Double: return kFloat64;
-    case ScalarType::BFloat16: return kBFloat16;
-    default: return kFloat16;
-  }
-}
-
-ScalarType accumulator_of(const Tensor& x) {
-  return x.scalar_type() == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
-}
-
-Tiling tiling_of(const Shape& shape, Rows which, size_t accumulator_bytes) {
+Tiling tiling_of(const FeatureMap& map, const Tensor& x) {
   Tiling t{};
-  t.samples = shape.samples;
-  t.rows = shape.rows(which);
-  t.columns = shape.columns(which);
-  const int64_t most_columns = kMaxTileColumnBytes / static_cast<int64_t>(accumulator_bytes);
+  t.samples = map.shape.samples;
+  t.rows = map.shape.rows(map.rows);
+  t.columns = map.shape.columns(map.rows);
+  const int64_t most_columns = kMaxTileColumnBytes / (compute_dtype(x) == ScalarType::Double ? 8 : 4);
   const auto split = [](int64_t length, int64_t most) { return std::max<int64_t>(1, (length + most - 1) / most); };
   t.column_tiles = split(t.columns, most_columns);
   t.tile_columns = split(split(t.columns, t.column_tiles), 16) * 16;  // even tiles of whole vectors
@@ -58,11 +42,11 @@ Tiling tiling_of(const Shape& shape, Rows which, size_t accumulator_bytes) {
 
 Tensor workspace(const Tensor& x, std::initializer_list<int64_t> sizes) {
   return torch::stable::new_empty(x, torch::headeronly::IntHeaderOnlyArrayRef(sizes.begin(), sizes.size()),
-                                  accumulator_of(x));
+                                  compute_dtype(x));
 }
 
-Tensor as_accumulators(const Tensor& logits, const Tensor& x) {
-  const ScalarType wanted = accumulator_of(x);
+Tensor as_compute_dtype(const Tensor& logits, const Tensor& x) {
+  const ScalarType wanted = compute_dtype(x);
   if (logits.scalar_type() == wanted) {
     return logits.is_contiguous() ? logits : torch::stable::contiguous(logits);
   }
@@ -74,8 +58,8 @@ Tensor as_accumulators(const Tensor& logits, const Tensor& x) {
 void sum_partials(const Tensor& x, const Tensor& in, const Tensor& out, int64_t samples, int64_t partials, double scale) {
   const int64_t length = samples == 0 ? 0 : out.numel() / samples;
   const SumPartialsArguments arguments{
-      in.const_data_ptr(), out.data_ptr(), storage_of(out), samples, partials, length, scale};
-  for_tiles(kernels().sum_partials[storage_of(x)], arguments, samples, in.numel());
+      in.const_data_ptr(), out.data_ptr(), dtype_of(out), samples, partials, length, scale};
+  for_tiles(kernels().sum_partials[dtype_of(x)], arguments, samples, in.numel());
 }
 
 }  // namespace cpu

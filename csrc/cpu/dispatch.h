@@ -1,4 +1,4 @@
-// What the CPU operators share: the instruction set in use, how a launch is cut into tiles, and fresh outputs.
+// What the CPU operators share: the instruction set in use, how a launch is cut into tiles, and workspaces.
 #pragma once
 
 #include "../shared/feature_map.h"
@@ -9,19 +9,14 @@ namespace bam_fused::cpu {
 // The kernels of the instruction set in use: the widest that this processor has, unless another was asked for.
 const Kernels& kernels();
 
-Storage storage_of(const Tensor& t);
-ScalarType accumulator_of(const Tensor& x);
+// Cuts a launch over x into tiles, by shape alone.
+Tiling tiling_of(const FeatureMap& map, const Tensor& x);
 
-// Cuts a launch into tiles, by shape alone.
-Tiling tiling_of(const Shape& shape, Rows rows, size_t accumulator_bytes);
-
-// An uninitialised contiguous accumulator tensor.
+// An uninitialised contiguous tensor of the compute type.
 Tensor workspace(const Tensor& x, std::initializer_list<int64_t> sizes);
 
-// Logits as the kernels read them: contiguous, in the accumulator of x.
-Tensor as_accumulators(const Tensor& logits, const Tensor& x);
-
-inline Map map_of(const View& view) { return {view.data, view.strides.sample, view.strides.row}; }
+// Logits as the kernels read them: contiguous, in the compute type of x.
+Tensor as_compute_dtype(const Tensor& logits, const Tensor& x);
 
 // out[sample, i] = scale * sum over partials of in[sample, partial, i].
 void sum_partials(const Tensor& x, const Tensor& in, const Tensor& out, int64_t samples, int64_t partials, double scale);

@@ -66,7 +66,7 @@ template <class A> inline Vec<A> maximum(Vec<A> a, Vec<A> b) {  // NaN if either
 }
 
 // The gate of row `row` and the vector of columns from `k` on. An unused slope costs nothing: it is inlined and dropped.
-template <class T, Combine combine, bool separable, class A = Accumulator<T>>
+template <class T, Combine combine, bool separable, class A = Compute<T>>
 inline Sigmoid<A> gate_at(const TileLogits<A>& logits, int64_t row, int64_t k) {
   if constexpr (separable) {
     const Vec<A> column = load(logits.column.term + k), same = splat(logits.row.term[row]);
@@ -86,8 +86,8 @@ inline Sigmoid<A> gate_at(const TileLogits<A>& logits, int64_t row, int64_t k) {
 }
 
 template <class T, Combine combine, bool separable>
-void gate_tile(const GateArguments& arguments, const Tile& tile, const TileLogits<Accumulator<T>>& logits) {
-  using A = Accumulator<T>;
+void gate_tile(const GateArguments& arguments, const Tile& tile, const TileLogits<Compute<T>>& logits) {
+  using A = Compute<T>;
   for (int64_t row = 0; row < tile.rows; ++row) {
     const T* x = row_at<const T>(arguments.x, tile, row);
     T* out = row_at<T>(arguments.out, tile, row);
@@ -114,8 +114,8 @@ template <Combine combine, class A> inline Shares<A> shares(Vec<A> t, Vec<A> row
 // With t = grad * x * slope: dx = grad + grad * sigmoid, and the shares of t are summed over the row and over the column.
 template <class T, Combine combine, bool separable>
 void gate_backward_tile(
-    const GateBackwardArguments& arguments, const Tile& tile, const TileLogits<Accumulator<T>>& logits) {
-  using A = Accumulator<T>;
+    const GateBackwardArguments& arguments, const Tile& tile, const TileLogits<Compute<T>>& logits) {
+  using A = Compute<T>;
   const Tiling& tiling = arguments.tiling;
   A column_sums[kMaxTileColumns<A> + kLanes<A>];
   memset(column_sums, 0, (tile.columns + kLanes<A>) * sizeof(A));
@@ -162,7 +162,7 @@ inline void for_gate_tiles(
 }
 
 template <class T, Combine combine> void gate_tiles(const GateArguments& a, int64_t begin, int64_t end) {
-  for_gate_tiles<Accumulator<T>, combine, false>(
+  for_gate_tiles<Compute<T>, combine, false>(
       a.tiling, a.row_logits, a.column_logits, begin, end, [&](const Tile& tile, const auto& logits, bool separable) {
         if constexpr (combine != Combine::product) {
           if (separable) return gate_tile<T, combine, true>(a, tile, logits);
@@ -172,7 +172,7 @@ template <class T, Combine combine> void gate_tiles(const GateArguments& a, int6
 }
 
 template <class T, Combine combine> void gate_backward_tiles(const GateBackwardArguments& a, int64_t begin, int64_t end) {
-  for_gate_tiles<Accumulator<T>, combine, true>(
+  for_gate_tiles<Compute<T>, combine, true>(
       a.tiling, a.row_logits, a.column_logits, begin, end, [&](const Tile& tile, const auto& logits, bool separable) {
         if constexpr (combine != Combine::product) {
           if (separable) return gate_backward_tile<T, combine, true>(a, tile, logits);

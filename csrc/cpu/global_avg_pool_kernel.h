@@ -8,7 +8,7 @@ namespace bam_fused::cpu {
 namespace {
 
 template <class T> void sum_over_columns(const PoolArguments& arguments, const Tile& tile) {
-  using A = Accumulator<T>;
+  using A = Compute<T>;
   const Tiling& tiling = arguments.tiling;
   A* sums = (A*)arguments.row_partials + (tile.sample * tiling.column_tiles + tile.column_tile) * tiling.rows + tile.row;
   for (int64_t row = 0; row < tile.rows; ++row) {
@@ -19,7 +19,7 @@ template <class T> void sum_over_columns(const PoolArguments& arguments, const T
 }
 
 template <class T> void sum_over_rows(const PoolArguments& arguments, const Tile& tile) {
-  using A = Accumulator<T>;
+  using A = Compute<T>;
   const Tiling& tiling = arguments.tiling;
   A* sums = (A*)arguments.column_partials + (tile.sample * tiling.row_tiles + tile.row_tile) * tiling.columns + tile.column;
   memset(sums, 0, tile.columns * sizeof(A));

@@ -8,17 +8,17 @@
 #define BAM_QUOTE(name) BAM_QUOTE_(name)
 #define BAM_TABLE_(name) kernels_##name
 #define BAM_TABLE(name) BAM_TABLE_(name)
-#define BAM_EACH_STORAGE(kernel) {kernel<float>, kernel<double>, kernel<BFloat16>, kernel<Float16>}
+#define BAM_EACH_DTYPE(kernel) {{kernel<double>, kernel<float>, kernel<BFloat16>, kernel<Float16>}}
 
 namespace bam_fused::cpu {
 
 extern const Kernels BAM_TABLE(BAM_INSTRUCTION_SET);
 const Kernels BAM_TABLE(BAM_INSTRUCTION_SET) = {
     BAM_QUOTE(BAM_INSTRUCTION_SET),
-    BAM_EACH_STORAGE(gate),
-    BAM_EACH_STORAGE(gate_backward),
-    BAM_EACH_STORAGE(global_avg_pool),
-    BAM_EACH_STORAGE(sum_partials),
+    BAM_EACH_DTYPE(gate),
+    BAM_EACH_DTYPE(gate_backward),
+    BAM_EACH_DTYPE(global_avg_pool),
+    BAM_EACH_DTYPE(sum_partials),
 };
 
 }  // namespace bam_fused::cpu

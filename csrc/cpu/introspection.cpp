@@ -1,6 +1,6 @@
 // What the CPU library says of itself, as operators without tensors (torch.ops.bam_fused_cpu): the library then needs no
 // Python headers, and one file serves every version of Python.
-#include "../stable.h"
+#include "../shared/stable.h"
 #include "instruction_set.h"
 
 namespace bam_fused::cpu {

@@ -7,19 +7,13 @@
 
 #include <stdint.h>
 
-#include "../combine.h"
+#include "../shared/combine.h"
+#include "../shared/dtype.h"
+#include "../shared/layout.h"
 
 namespace bam_fused {
 
 namespace cpu {
-
-enum Storage { kFloat32, kFloat64, kBFloat16, kFloat16, kStorages };
-
-// A feature map as rows of adjacent columns (../matrix.h), strides in elements.
-struct Map {
-  void* data;
-  int64_t stride_sample, stride_row;
-};
 
 // A launch over all samples, cut into tiles of rows and columns. The cut depends on the shape alone, never on the number of
 // threads: so do the results, to the bit.
@@ -31,13 +25,13 @@ struct Tiling {
   int64_t tiles() const { return samples * row_tiles * column_tiles; }
 };
 
-// "Accumulator" below is float64 for float64 feature maps and float32 for all others.
+// "Compute" below is float64 for float64 feature maps and float32 for all others.
 struct GateArguments {
   Tiling tiling;
   Combine combine;
   Map x, out;
-  const void* row_logits;     // accumulator [samples, rows]
-  const void* column_logits;  // accumulator [samples, columns]
+  const void* row_logits;     // compute type [samples, rows]
+  const void* column_logits;  // compute type [samples, columns]
 };
 
 struct GateBackwardArguments {
@@ -46,8 +40,8 @@ struct GateBackwardArguments {
   Map grad, x, dx;
   const void* row_logits;
   const void* column_logits;
-  void* row_partials;     // accumulator [samples, column_tiles, rows]
-  void* column_partials;  // accumulator [samples, row_tiles, columns]
+  void* row_partials;     // compute type [samples, column_tiles, rows]
+  void* column_partials;  // compute type [samples, row_tiles, columns]
 };
 
 struct PoolArguments {
@@ -59,24 +53,31 @@ struct PoolArguments {
 
 // out[sample, i] = scale * (the sum over the partials of in[sample, partial, i]), in the order of the partials
 struct SumPartialsArguments {
-  const void* in;  // accumulator [samples, partials, length]
-  void* out;       // `out_storage` [samples, length]
-  Storage out_storage;
+  const void* in;  // compute type [samples, partials, length]
+  void* out;       // `out_dtype` [samples, length]
+  Dtype out_dtype;
   int64_t samples, partials, length;
   double scale;
 };
 
-// Tiles (or samples) begin to end, exclusive.
+// A kernel for each dtype; each call does the tiles (or samples) begin to end, exclusive.
+template <class Arguments> struct ForDtypes {
+  using Kernel = void (*)(const Arguments&, int64_t begin, int64_t end);
+  Kernel kernels[kDtypes];
+
+  Kernel operator[](Dtype dtype) const { return kernels[(int)dtype]; }
+};
+
 struct Kernels {
   const char* name;
-  void (*gate[kStorages])(const GateArguments&, int64_t begin, int64_t end);
-  void (*gate_backward[kStorages])(const GateBackwardArguments&, int64_t begin, int64_t end);
-  void (*global_avg_pool[kStorages])(const PoolArguments&, int64_t begin, int64_t end);
-  void (*sum_partials[kStorages])(const SumPartialsArguments&, int64_t begin, int64_t end);  // by the storage of x
+  ForDtypes<GateArguments> gate;
+  ForDtypes<GateBackwardArguments> gate_backward;
+  ForDtypes<PoolArguments> global_avg_pool;
+  ForDtypes<SumPartialsArguments> sum_partials;  // by the dtype of x
 };
 
 constexpr int64_t kMaxTileRows = 32;            // a column of a partial sum is at most this long: rounding grows with it
-constexpr int64_t kMaxTileColumnBytes = 16384;  // of accumulators: a tile's column logits and sums stay in the L1 cache
+constexpr int64_t kMaxTileColumnBytes = 16384;  // in the compute type: a tile's column logits and sums stay in the L1 cache
 
 }  // namespace cpu
 }  // namespace bam_fused

@@ -25,14 +25,14 @@ template <> struct VectorOf<double> {
   typedef double type __attribute__((vector_size(BAM_VECTOR_BYTES)));
   typedef int64_t bits __attribute__((vector_size(BAM_VECTOR_BYTES)));
 };
-template <class A> using Vec = typename VectorOf<A>::type;    // a vector of accumulators
+template <class A> using Vec = typename VectorOf<A>::type;    // a vector of the compute type
 template <class A> using Bits = typename VectorOf<A>::bits;   // integers of the same width; also what a comparison gives
 template <class A> constexpr int kLanes = BAM_VECTOR_BYTES / sizeof(A);
 
-// The type that a stored element is computed in.
-template <class T> struct AccumulatorOf { using type = float; };
-template <> struct AccumulatorOf<double> { using type = double; };
-template <class T> using Accumulator = typename AccumulatorOf<T>::type;
+// The type that an element in memory is computed in.
+template <class T> struct ComputeOf { using type = float; };
+template <> struct ComputeOf<double> { using type = double; };
+template <class T> using Compute = typename ComputeOf<T>::type;
 
 template <class To, class From> inline To bit_cast(From from) {
   static_assert(sizeof(To) == sizeof(From));
@@ -125,7 +125,7 @@ template <class A> inline Vec<A> keep(Bits<A> mask, Vec<A> v) { return bit_cast<
 
 // 1 / v for v in [1, 1e38]. What is rounded to 16 bits needs no exact division: an estimate of 12 or 14 bits and one step of
 // Newton's method, good to about 23 bits, take half its time.
-template <class T> inline Vec<Accumulator<T>> reciprocal(Vec<Accumulator<T>> v) {
+template <class T> inline Vec<Compute<T>> reciprocal(Vec<Compute<T>> v) {
 #if defined(__AVX512F__) || defined(__AVX2__)
   if constexpr (sizeof(T) == 2) {
 #if defined(__AVX512F__)
@@ -136,7 +136,7 @@ template <class T> inline Vec<Accumulator<T>> reciprocal(Vec<Accumulator<T>> v) 
     return estimate * (2.0f - v * estimate);
   }
 #endif
-  return Accumulator<T>(1) / v;
+  return Compute<T>(1) / v;
 }
 
 // Into [low, high]; NaN stays NaN.
@@ -204,8 +204,8 @@ template <class A> struct Sigmoid {
 // 1 / (1 + exp(-z)) for any z, as precise as T can hold; NaN stays NaN, and 0 comes where exp(-z) overflows, as in PyTorch.
 // The slope is taken from the exponential: s (1 - s) would lose its digits where s is close to 1. It is 0 where exp(-z) is
 // below the normal numbers.
-template <class T> inline Sigmoid<Accumulator<T>> sigmoid(Vec<Accumulator<T>> z) {
-  using A = Accumulator<T>;
+template <class T> inline Sigmoid<Compute<T>> sigmoid(Vec<Compute<T>> z) {
+  using A = Compute<T>;
   const A largest = ExpRange<A>::largest;
   const Vec<A> e = exp_in_range(clamp(-z, -largest, largest));
   Vec<A> s = reciprocal<T>(A(1) + e);

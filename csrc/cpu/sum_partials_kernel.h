@@ -31,10 +31,10 @@ template <class A, class Out> void sum_partials_to(const SumPartialsArguments& a
   }
 }
 
-// Sums in the accumulator of T. The output's dtype is float32 or that of x; float64 sums go to float32 logits one by one.
+// Sums in the compute type of T. The output's dtype is float32 or that of x; float64 sums go to float32 logits one by one.
 template <class T> void sum_partials(const SumPartialsArguments& a, int64_t begin, int64_t end) {
-  using A = Accumulator<T>;
-  if (a.out_storage != kFloat32) return sum_partials_to<A, T>(a, begin, end);
+  using A = Compute<T>;
+  if (a.out_dtype != Dtype::float32) return sum_partials_to<A, T>(a, begin, end);
   if constexpr (sizeof(A) == sizeof(float)) {
     sum_partials_to<A, float>(a, begin, end);
   } else {

@@ -27,7 +27,7 @@ inline Tile tile_at(const Tiling& t, int64_t index) {
 
 // The first column of the tile in its row number `row`.
 template <class T> inline T* row_at(const Map& map, const Tile& tile, int64_t row) {
-  return (T*)map.data + tile.sample * map.stride_sample + (tile.row + row) * map.stride_row + tile.column;
+  return (T*)map.data + tile.sample * map.strides.sample + (tile.row + row) * map.strides.row + tile.column;
 }
 
 }  // namespace

@@ -13,7 +13,7 @@ constexpr int kBlocks = 3;  // resident on a multiprocessor: 80 registers; 4 loa
 struct GateBackwardArguments {
   Tiling tiling;
   int64_t first_sample;
-  Matrix grad, x, dx;
+  Map grad, x, dx;
   Logits row, column;
   Results drow, dcolumn;
   Workspace work;
@@ -105,8 +105,8 @@ __global__ void __launch_bounds__(kThreads, resident_blocks<STRADDLE, C>())
 }  // namespace
 
 void gate_backward(
-    const Extent& extent, Dtype dtype, Combine combine, const Matrix& grad, const Matrix& x, const Logits& row,
-    const Logits& column, const Matrix& dx, const Results& drow, const Results& dcolumn, const Target& target,
+    const Extent& extent, Dtype dtype, Combine combine, const Map& grad, const Map& x, const Logits& row,
+    const Logits& column, const Map& dx, const Results& drow, const Results& dcolumn, const Target& target,
     const Allocate& allocate) {
   const Access access = widest_access(extent, wide(dtype), element_size(dtype), grad, x, dx);
   for_dtype(dtype, [&](auto type) {

@@ -13,7 +13,7 @@ constexpr int kBlocks = 4;  // resident on a multiprocessor: 64 registers; 4 loa
 struct GateArguments {
   Tiling tiling;
   int64_t first_sample;
-  Matrix x, out;
+  Map x, out;
   Logits row, column;
 };
 
@@ -59,8 +59,8 @@ __global__ void __launch_bounds__(kThreads, kBlocks) gate_kernel(const GateArgum
 }  // namespace
 
 void gate(
-    const Extent& extent, Dtype dtype, Combine combine, const Matrix& x, const Logits& row, const Logits& column,
-    const Matrix& out, const Target& target) {
+    const Extent& extent, Dtype dtype, Combine combine, const Map& x, const Logits& row, const Logits& column,
+    const Map& out, const Target& target) {
   const Access access = widest_access(extent, wide(dtype), element_size(dtype), x, out);
   const Tiling tiling = tile_for(extent, access, 1, kBlocks, target);
   const GateArguments arguments{tiling, 0, x, out, row, column};

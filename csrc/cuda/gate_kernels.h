@@ -7,13 +7,13 @@ namespace bam_fused::cuda {
 
 /// out = x + x * sigmoid(combine(row, column)): one read of x, one write of out.
 void gate(
-    const Extent& extent, Dtype dtype, Combine combine, const Matrix& x, const Logits& row, const Logits& column,
-    const Matrix& out, const Target& target);
+    const Extent& extent, Dtype dtype, Combine combine, const Map& x, const Logits& row, const Logits& column,
+    const Map& out, const Target& target);
 
 /// dx and the gradients of both logits: one read of grad and of x, one write of dx.
 void gate_backward(
-    const Extent& extent, Dtype dtype, Combine combine, const Matrix& grad, const Matrix& x, const Logits& row,
-    const Logits& column, const Matrix& dx, const Results& drow, const Results& dcolumn, const Target& target,
+    const Extent& extent, Dtype dtype, Combine combine, const Map& grad, const Map& x, const Logits& row,
+    const Logits& column, const Map& dx, const Results& drow, const Results& dcolumn, const Target& target,
     const Allocate& allocate);
 
 }  // namespace bam_fused::cuda

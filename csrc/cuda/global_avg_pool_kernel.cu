@@ -11,7 +11,7 @@ constexpr int kBlocks = 3;  // resident on a multiprocessor: 80 registers; 4 loa
 struct PoolArguments {
   Tiling tiling;
   int64_t first_sample;
-  Matrix x;
+  Map x;
   Results means;
   Workspace work;
 };
@@ -72,7 +72,7 @@ __global__ void __launch_bounds__(kThreads, kBlocks)
 }  // namespace
 
 void global_avg_pool(
-    const Extent& extent, Dtype dtype, bool of_rows, const Matrix& x, const Results& means, const Target& target,
+    const Extent& extent, Dtype dtype, bool of_rows, const Map& x, const Results& means, const Target& target,
     const Allocate& allocate) {
   const Access access = widest_access(extent, wide(dtype), element_size(dtype), x);
   for_dtype(dtype, [&](auto type) {

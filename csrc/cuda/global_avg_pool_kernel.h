@@ -7,7 +7,7 @@ namespace bam_fused::cuda {
 
 /// The mean of each row (`of_rows`, the pool in NCHW) or of each column (in NHWC): one read of x.
 void global_avg_pool(
-    const Extent& extent, Dtype dtype, bool of_rows, const Matrix& x, const Results& means, const Target& target,
+    const Extent& extent, Dtype dtype, bool of_rows, const Map& x, const Results& means, const Target& target,
     const Allocate& allocate);
 
 }  // namespace bam_fused::cuda

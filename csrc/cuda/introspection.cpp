@@ -4,7 +4,7 @@
 
 #include <sstream>
 
-#include "../stable.h"
+#include "../shared/stable.h"
 #include "check.h"
 #include "instances.h"
 #include "tiling.h"

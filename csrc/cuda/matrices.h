@@ -10,20 +10,14 @@
 #include <cstdint>
 #include <functional>
 
-#include "../combine.h"
+#include "../shared/combine.h"
+#include "../shared/dtype.h"
+#include "../shared/layout.h"
 
 namespace bam_fused::cuda {
 
-enum class Dtype { float64, float32, bfloat16, float16 };
-
 struct Extent {
   int64_t samples, rows, columns;
-};
-
-/// One matrix per sample; strides in elements, the column stride is 1.
-struct Matrix {
-  void* data;
-  int64_t sample, row;
 };
 
 /// One vector of logits per sample, in the feature map's dtype or in float32 (`single`); strides in elements.

@@ -4,7 +4,7 @@
 #include <string>
 #include <tuple>
 
-#include "../stable.h"
+#include "../shared/stable.h"
 
 namespace bam_fused::cuda {
 

@@ -6,25 +6,26 @@ void prepare_memory(const Tensor&) {}
 
 namespace cuda {
 
-Dtype dtype_of(const Tensor& x) {
-  switch (x.scalar_type()) {
-    case ScalarType::Double: return Dtype::float64;
-    case ScalarType::Float: return Dtype::float32;
-    case ScalarType::BFloat16: return Dtype::bfloat16;
-    default: return Dtype::float16;
+namespace {
+
+// The one stride at which the elements of a sample lie, or -1 if there is none; that of one element means nothing.
+int64_t step_of(const Tensor& t) {
+  const auto size = t.sizes(), stride = t.strides();
+  int64_t step = 1, next = -1;  // `next`: what the next dimension outwards must have
+  for (size_t d = size.size() - 1; d > 0; --d) {
+    if (size[d] == 1) continue;
+    if (next == -1) step = stride[d];
+    else if (stride[d] != next) return -1;
+    next = size[d] * stride[d];
   }
+  return step;
 }
 
-Logits channel_logits_of(const Tensor& logits) {
-  return {logits.data_ptr(), logits.stride(0), logits.stride(1), logits.scalar_type() == ScalarType::Float};
-}
+}  // namespace
 
-Logits spatial_logits_of(const Tensor& logits, Tensor& copy) {
-  const auto step_of = [](const Tensor& t) { return t.stride(t.dim() - (t.size(t.dim() - 1) > 1 ? 1 : 2)); };
-  const int64_t d = logits.dim(), h = logits.size(d - 2), w = logits.size(d - 1);
-  const bool one_stride = h == 1 || w == 1 || logits.stride(d - 2) == w * logits.stride(d - 1);
-  copy = one_stride ? logits : torch::stable::contiguous(logits);
-  return {copy.data_ptr(), copy.stride(0), step_of(copy), copy.scalar_type() == ScalarType::Float};
+Logits logits_of(const Tensor& logits, Tensor& copy) {
+  copy = step_of(logits) >= 0 ? logits : torch::stable::contiguous(logits);
+  return {copy.const_data_ptr(), copy.stride(0), step_of(copy), copy.scalar_type() == ScalarType::Float};
 }
 
 Results results_of(const Tensor& t) { return {t.data_ptr(), t.scalar_type() == ScalarType::Float}; }

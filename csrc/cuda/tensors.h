@@ -8,22 +8,16 @@
 
 namespace bam_fused::cuda {
 
-Dtype dtype_of(const Tensor& x);
-
 /// Runs something with the tensor's device as the current one; it is told where to run: the device's current stream.
 void on_device(const Tensor& x, const std::function<void(const Target&)>& run);
-
-inline Matrix matrix_of(const View& view) { return {view.data, view.strides.sample, view.strides.row}; }
 
 inline Extent extent_of(const FeatureMap& map) {
   return {map.shape.samples, map.shape.rows(map.rows), map.shape.columns(map.rows)};
 }
 
-/// (N, C) or (N, C, 1, 1)
-Logits channel_logits_of(const Tensor& logits);
-
-/// (N, H, W) or (N, 1, H, W) whose positions lie at one stride; `copy` keeps the contiguous copy made of any other.
-Logits spatial_logits_of(const Tensor& logits, Tensor& copy);
+/// Logits in any of the shapes that the operators accept, read at one stride per sample; any others are copied, and `copy`
+/// keeps what is read.
+Logits logits_of(const Tensor& logits, Tensor& copy);
 
 Results results_of(const Tensor& t);
 

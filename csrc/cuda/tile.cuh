@@ -61,8 +61,8 @@ struct Tile {
   __device__ bool has(int group) const { return group < reach; }
 
   template <typename T>
-  __device__ Walk<T> walk(const Matrix& m, const Tiling& t) const {
-    return {static_cast<T*>(m.data) + sample * m.sample + (first_row + row) * m.row + column, t.group_rows * m.row};
+  __device__ Walk<T> walk(const Map& m, const Tiling& t) const {
+    return {static_cast<T*>(m.data) + sample * m.strides.sample + (first_row + row) * m.strides.row + column, t.group_rows * m.strides.row};
   }
 
   /// The logits of this slot's columns.

@@ -45,9 +45,9 @@ struct Access {
   bool straddle;
 };
 
-inline bool aligned(const Matrix& m, int vector, int bytes, const Extent& extent) {
+inline bool aligned(const Map& m, int vector, int bytes, const Extent& extent) {
   const bool base = reinterpret_cast<uintptr_t>(m.data) % (static_cast<size_t>(vector) * bytes) == 0;
-  return base && (extent.samples == 1 || m.sample % vector == 0);
+  return base && (extent.samples == 1 || m.strides.sample % vector == 0);
 }
 
 /// The widest access that all matrices allow. `wide` is the number of elements in 16 bytes.
@@ -55,8 +55,8 @@ template <typename... Matrices>
 Access widest_access(const Extent& extent, int wide, int bytes, const Matrices&... matrices) {
   const Access scalar{1, false};
   if (wide == 1 || !(aligned(matrices, wide, bytes, extent) && ...)) return scalar;
-  if (extent.columns % wide == 0 && ((extent.rows == 1 || matrices.row % wide == 0) && ...)) return {wide, false};
-  const bool dense = ((extent.rows == 1 || matrices.row == extent.columns) && ...);
+  if (extent.columns % wide == 0 && ((extent.rows == 1 || matrices.strides.row % wide == 0) && ...)) return {wide, false};
+  const bool dense = ((extent.rows == 1 || matrices.strides.row == extent.columns) && ...);
   if (dense && extent.columns >= wide && (extent.rows * extent.columns) % wide == 0) return {wide, true};
   return scalar;
 }

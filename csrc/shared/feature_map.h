@@ -2,24 +2,14 @@
 #pragma once
 
 #include "rows.h"
+#include "tensor.h"
 
 namespace bam_fused {
-
-// Whatever the library does with a tensor's memory before it is first written; each library defines it.
-void prepare_memory(const Tensor& fresh);
-
-// An uninitialised tensor with the strides that torch.empty_like gives.
-inline Tensor fresh_like(const Tensor& x) {
-  Tensor fresh = torch::stable::empty_like(x);
-  prepare_memory(fresh);
-  return fresh;
-}
 
 // A tensor as the kernels take it; it keeps the memory alive.
 struct View {
   Tensor tensor;
-  void* data;
-  Strides strides;
+  Map map;
 };
 
 class FeatureMap {
@@ -37,7 +27,7 @@ class FeatureMap {
   View readable(const Tensor& t) const {
     return strides_of(t, rows).match(
         [&](Strides strides) {
-          return View{t, const_cast<void*>(t.const_data_ptr()), strides};
+          return View{t, {const_cast<void*>(t.const_data_ptr()), strides}};
         },
         [&] {
           View copy = fresh(t);
@@ -53,20 +43,20 @@ class FeatureMap {
     Tensor row = torch::stable::new_empty(grad, {columns});
     Tensor numbers = torch::stable::flatten(grad, 0, -1);
     torch::stable::copy_(row, torch::stable::narrow(numbers, 0, 0, columns));
-    return {row, row.data_ptr(), {0, 0}};
+    return {row, {row.data_ptr(), {0, 0}}};
   }
 
   // Where a kernel writes what is to become `out`: `out` itself if it has these rows, else a stand-in; `finish` copies that.
   View writable(const Tensor& out) const {
     return strides_of(out, rows).match(
         [&](Strides strides) {
-          return View{out, out.data_ptr(), strides};
+          return View{out, {out.data_ptr(), strides}};
         },
         [&] { return fresh(out); });
   }
 
   void finish(const View& written, Tensor& out) const {
-    if (written.data != out.data_ptr()) torch::stable::copy_(out, written.tensor);
+    if (written.map.data != out.data_ptr()) torch::stable::copy_(out, written.tensor);
   }
 
  private:
@@ -85,7 +75,7 @@ class FeatureMap {
                                    : torch::stable::new_empty(like, {n, h, w, c});
     prepare_memory(t);
     if (!rows_are_channels()) t = torch::stable::transpose(torch::stable::transpose(t, 1, 3), 2, 3);
-    return {t, t.data_ptr(), {shape.channels * shape.positions, shape.columns(rows)}};
+    return {t, {t.data_ptr(), {shape.channels * shape.positions, shape.columns(rows)}}};
   }
 };
 

@@ -10,7 +10,8 @@
 #include <cstdint>
 #include <initializer_list>
 
-#include "../stable.h"
+#include "layout.h"
+#include "stable.h"
 
 namespace bam_fused {
 
@@ -25,11 +26,6 @@ struct Shape {
 };
 
 inline Shape shape_of(const Tensor& x) { return {x.size(0), x.size(1), x.size(2) * x.size(3)}; }
-
-// In elements; adjacent columns are adjacent in memory.
-struct Strides {
-  int64_t sample, row;
-};
 
 // The strides of a tensor seen with some rows, or that it cannot be seen so: `match` asks its caller for both answers.
 class StridesIfAny {

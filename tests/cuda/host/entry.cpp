@@ -52,7 +52,7 @@ void counts(uint64_t* to) {
   }
 }
 
-int gate(const Call* call, const Matrix* x, const Logits* row, const Logits* column, const Matrix* out) {
+int gate(const Call* call, const Map* x, const Logits* row, const Logits* column, const Map* out) {
   cuda_host::seed = call->seed;
   return guarded([&] {
     gate({call->samples, call->rows, call->columns}, Dtype(call->dtype), Combine(call->combine), *x, *row, *column, *out,
@@ -61,7 +61,7 @@ int gate(const Call* call, const Matrix* x, const Logits* row, const Logits* col
 }
 
 int gate_backward(
-    const Call* call, const Matrix* grad, const Matrix* x, const Logits* row, const Logits* column, const Matrix* dx,
+    const Call* call, const Map* grad, const Map* x, const Logits* row, const Logits* column, const Map* dx,
     const Results* drow, const Results* dcolumn) {
   cuda_host::seed = call->seed;
   Workspaces workspaces;
@@ -72,7 +72,7 @@ int gate_backward(
   });
 }
 
-int global_avg_pool(const Call* call, int of_rows, const Matrix* x, const Results* means) {
+int global_avg_pool(const Call* call, int of_rows, const Map* x, const Results* means) {
   cuda_host::seed = call->seed;
   Workspaces workspaces;
   return guarded([&] {

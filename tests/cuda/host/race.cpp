@@ -16,7 +16,7 @@ void run(int64_t rows, int64_t columns, int threads) {
   const Target target{nullptr, 64, threads};  // many multiprocessors ask for many chunks
   std::vector<float> grad(rows * columns, 1.0f), x(rows * columns, 0.5f), dx(rows * columns), out(rows * columns);
   std::vector<float> row(rows, 0.25f), column(columns, -0.5f), drow(rows), dcolumn(columns);
-  const auto matrix = [&](std::vector<float>& of) { return Matrix{of.data(), rows * columns, columns}; };
+  const auto matrix = [&](std::vector<float>& of) { return Map{of.data(), {rows * columns, columns}}; };
   const Logits row_logits{row.data(), rows, 1, true}, column_logits{column.data(), columns, 1, true};
   const Results row_results{drow.data(), true}, column_results{dcolumn.data(), true};
   std::vector<void*> memory;

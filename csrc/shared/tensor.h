@@ -1,0 +1,34 @@
+// What both libraries ask of a tensor besides its layout.
+#pragma once
+
+#include "dtype.h"
+#include "stable.h"
+
+namespace bam_fused {
+
+// Of a tensor that passed check_feature_map.
+inline Dtype dtype_of(const Tensor& t) {
+  switch (t.scalar_type()) {
+    case ScalarType::Double: return Dtype::float64;
+    case ScalarType::Float: return Dtype::float32;
+    case ScalarType::BFloat16: return Dtype::bfloat16;
+    default: return Dtype::float16;
+  }
+}
+
+// What a feature map is computed in, and its sums are kept in: float64 for float64, float32 for all others.
+inline ScalarType compute_dtype(const Tensor& x) {
+  return x.scalar_type() == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
+}
+
+// Whatever the library does with a tensor's memory before it is first written; each library defines it.
+void prepare_memory(const Tensor& fresh);
+
+// An uninitialised tensor with the strides that torch.empty_like gives.
+inline Tensor fresh_like(const Tensor& x) {
+  Tensor fresh = torch::stable::empty_like(x);
+  prepare_memory(fresh);
+  return fresh;
+}
+
+}  // namespace bam_fused
