@@ -7,6 +7,7 @@ while PyTorch traces them, so that a good call pays nothing for them.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -65,3 +66,20 @@ def check_gate(x: object, channel_logits: object, spatial_logits: object, combin
         if tensor.device != x.device:
             raise ValueError(f"{name} must be on the device of x, {x.device}, got {tensor.device}")
     check_combine(combine)
+
+
+def check_squeeze(x: object, weight: object, bias: object) -> None:
+    """Raise TypeError or ValueError, naming the argument, unless `squeeze` can take these."""
+    _, c, _, _ = check_feature_map("x", x)
+    assert isinstance(x, Tensor)
+    kernel = _check_tensor("weight", weight, (x.dtype,))
+    r = kernel.shape[0] if kernel.dim() > 0 else 0
+    if r == 0 or not any(_same(kernel.shape, shape) for shape in ((r, c), (r, c, 1, 1))):
+        raise ValueError(
+            f"weight must have shape (R, C) or (R, C, 1, 1) with R >= 1 and C = {c}, got {tuple(kernel.shape)}"
+        )
+    if bias is not None and not _same(_check_tensor("bias", bias, (x.dtype,)).shape, (r,)):
+        raise ValueError(f"bias must have shape (R,) = {(r,)}, got {tuple(cast(Tensor, bias).shape)}")
+    for name, value in (("weight", weight), ("bias", bias)):
+        if isinstance(value, Tensor) and value.device != x.device:
+            raise ValueError(f"{name} must be on the device of x, {x.device}, got {value.device}")

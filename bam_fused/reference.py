@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 COMBINES = ("sum", "product", "max")
 
@@ -66,3 +67,8 @@ def gate_backward(
 def global_avg_pool(x: Tensor) -> Tensor:
     """The mean over H and W: (N, C, H, W) -> (N, C)."""
     return x.mean((2, 3))
+
+
+def squeeze(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """The mean over H and W (N, C), and the 1x1 convolution (N, R, H, W) with weight (R, C, 1, 1) or (R, C)."""
+    return x.mean((2, 3)), functional.conv2d(x, weight.reshape(*weight.shape[:2], 1, 1), bias)

@@ -2,5 +2,6 @@
 
 from bam_fused.functional.gate import gate
 from bam_fused.functional.global_avg_pool import global_avg_pool
+from bam_fused.functional.squeeze import squeeze
 
-__all__ = ["gate", "global_avg_pool"]
+__all__ = ["gate", "global_avg_pool", "squeeze"]

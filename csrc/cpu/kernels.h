@@ -10,6 +10,7 @@
 #include "../shared/combine.h"
 #include "../shared/dtype.h"
 #include "../shared/layout.h"
+#include "layer_arguments.h"
 
 namespace bam_fused {
 
@@ -60,7 +61,7 @@ struct SumPartialsArguments {
   double scale;
 };
 
-// A kernel for each dtype; each call does the tiles (or samples) begin to end, exclusive.
+// A kernel for each dtype; each call does the tiles (or parts, samples, inputs) begin to end, exclusive.
 template <class Arguments> struct ForDtypes {
   using Kernel = void (*)(const Arguments&, int64_t begin, int64_t end);
   Kernel kernels[kDtypes];
@@ -74,6 +75,10 @@ struct Kernels {
   ForDtypes<GateBackwardArguments> gate_backward;
   ForDtypes<PoolArguments> global_avg_pool;
   ForDtypes<SumPartialsArguments> sum_partials;  // by the dtype of x
+  ForDtypes<SqueezeArguments> squeeze;
+  ForDtypes<PackArguments> pack_weight;          // these two by the compute type alone
+  ForDtypes<DilatedConvArguments> dilated_conv;
+  int64_t vector_bytes;
 };
 
 constexpr int64_t kMaxTileRows = 32;            // a column of a partial sum is at most this long: rounding grows with it

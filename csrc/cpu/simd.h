@@ -103,7 +103,7 @@ inline void store(Float16* p, Vec<float> v) {
 
 // ---- arithmetic ----
 
-template <class A> inline Vec<A> splat(A value) { return Vec<A>{} + value; }
+template <class A> inline Vec<A> splat(A value) { return value - Vec<A>{}; }  // x - 0 is x, 0 + x is not for -0
 
 template <class A> inline A sum_lanes(Vec<A> v) {
   A lanes[kLanes<A>];

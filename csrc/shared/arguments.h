@@ -1,6 +1,7 @@
 // What the operators accept. The messages are short: Python explains bad input in full (bam_fused/checks.py).
 #pragma once
 
+#include <optional>
 #include <string>
 
 #include "combine.h"
@@ -48,6 +49,19 @@ inline void check_grad(const Tensor& grad, const Tensor& x) {
   bool same = grad.scalar_type() == x.scalar_type() && grad.device() == x.device() && grad.dim() == 4;
   for (int64_t d = 0; same && d < 4; ++d) same = grad.size(d) == x.size(d);
   STD_TORCH_CHECK(same, "grad must have x's shape, dtype and device");
+}
+
+inline void check_squeeze(const Tensor& x, const Tensor& weight, const std::optional<Tensor>& bias) {
+  check_feature_map(x);
+  STD_TORCH_CHECK(weight.scalar_type() == x.scalar_type() && weight.device() == x.device(),
+                  "weight must have x's dtype and device");
+  STD_TORCH_CHECK((weight.dim() == 2 || (weight.dim() == 4 && weight.size(2) == 1 && weight.size(3) == 1)) &&
+                      weight.size(1) == x.size(1) && weight.size(0) > 0,
+                  "weight must be (R, C) or (R, C, 1, 1)");
+  if (!bias) return;
+  STD_TORCH_CHECK(bias->scalar_type() == x.scalar_type() && bias->device() == x.device(),
+                  "bias must have x's dtype and device");
+  STD_TORCH_CHECK(bias->dim() == 1 && bias->size(0) == weight.size(0), "bias must be (R,)");
 }
 
 }  // namespace bam_fused

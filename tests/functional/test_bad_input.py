@@ -105,6 +105,29 @@ def test_global_avg_pool(case, backend):
         bam_fused.global_avg_pool(x)
 
 
+WEIGHT, BIAS = torch.randn(3, 4, 1, 1), torch.randn(3)
+SQUEEZE = {
+    "x has rank 3": (dict(x=X[0]), ValueError, r"x must have shape \(N, C, H, W\), got \(4, 3, 5\)"),
+    "weight is None": (dict(weight=None), TypeError, "weight must be a torch.Tensor, got NoneType"),
+    "weight has other channels": (dict(weight=WEIGHT[:, :3]), ValueError, r"weight .* C = 4, got \(3, 3, 1, 1\)"),
+    "weight has no outputs": (dict(weight=WEIGHT[:0]), ValueError, r"weight .* R >= 1 .*, got \(0, 4, 1, 1\)"),
+    "weight is a 3x3 kernel": (dict(weight=WEIGHT.expand(3, 4, 3, 3)), ValueError, r"weight .*got \(3, 4, 3, 3\)"),
+    "weight is wider": (dict(weight=WEIGHT.double()), TypeError, "weight .*float32, got torch.float64"),
+    "weight is elsewhere": (dict(weight=WEIGHT.to("meta")), ValueError, "weight .*cpu, got meta"),
+    "bias is too long": (dict(bias=torch.randn(4)), ValueError, r"bias must have shape .*\(3,\), got \(4,\)"),
+    "bias is narrower": (dict(bias=BIAS.half()), TypeError, "bias .*got torch.float16"),
+    "bias is a number": (dict(bias=1.0), TypeError, "bias must be a torch.Tensor, got float"),
+}
+
+
+@pytest.mark.parametrize("backend", ["auto", "eager"])
+@pytest.mark.parametrize("case", SQUEEZE, ids=lambda case: case.replace(" ", "_"))
+def test_squeeze(case, backend):
+    changed, error, message = SQUEEZE[case]
+    with bam_fused.use_backend(backend), pytest.raises(error, match=message):
+        bam_fused.squeeze(**{**dict(x=X, weight=WEIGHT, bias=BIAS), **changed})
+
+
 def test_bad_input_under_compile_names_the_argument():
     compiled = torch.compile(bam_fused.gate, fullgraph=True, backend="eager")
     with pytest.raises(Exception, match="channel_logits must have shape"):

@@ -1,0 +1,70 @@
+"""squeeze: pool and 1x1 convolution, each reading x, against the fused operator that reads it once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import bam_fused
+from bam_fused.bench.cases import FORMATS, OVERHEAD, Case, both_modes
+from bam_fused.bench.description import Description
+from bam_fused.bench.problem import Competitor, Problem, feature_map
+
+REDUCTION = 16
+
+
+def _weights(x: Tensor) -> tuple[Tensor, Tensor]:
+    channels = x.shape[1]
+    hidden = max(1, channels // REDUCTION)
+    weight = torch.randn(hidden, channels, 1, 1, device=x.device, dtype=x.dtype) / channels**0.5
+    return weight, torch.randn(hidden, device=x.device, dtype=x.dtype)
+
+
+def samples(x: Tensor) -> Iterator[tuple[Any, ...]]:
+    weight, bias = _weights(x)
+    yield x, weight, bias
+    yield x, weight.flatten(1), None
+
+
+def _joined(function: Callable[..., tuple[Tensor, Tensor]]) -> Callable[..., Tensor]:
+    """Both results as one tensor, the same small copy for every competitor."""
+
+    def joined(*arguments: Tensor) -> Tensor:
+        return torch.cat([result.flatten() for result in function(*arguments)])
+
+    return joined
+
+
+def problem(case: Case, device: torch.device) -> Problem:
+    x = feature_map(case, device)
+    return Problem(
+        inputs=(x, *_weights(x)),
+        reference=Competitor(_joined(bam_fused.reference.squeeze)),
+        competitors={
+            "eager": Competitor(_joined(bam_fused.reference.squeeze)),
+            "fused": Competitor(_joined(bam_fused.squeeze)),
+        },
+        to_compile="eager",
+    )
+
+
+DESCRIPTION = Description(
+    problem,
+    competitors=("eager", "fused"),
+    operators={"squeeze": samples},
+    cases={
+        "quick": (Case("squeeze", (8, 256, 56, 56)),),
+        "readme": (
+            *(
+                case
+                for name in FORMATS
+                for shape in ((8, 256, 56, 56), (8, 512, 28, 28))
+                for case in both_modes("squeeze", shape, "float32", name)
+            ),
+            *both_modes("squeeze", OVERHEAD),
+        ),
+    },
+)

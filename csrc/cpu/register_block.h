@@ -1,0 +1,139 @@
+// The products behind squeeze and the dilated convolution: a block of sums that stays in registers while both factors stream by.
+#pragma once
+
+#include "kernels.h"
+#include "simd.h"
+
+namespace bam_fused::cpu {
+namespace {
+
+// Bias and norm as one scale and shift per output, then ReLU; NaN stays NaN.
+template <class A> inline Vec<A> finished(Vec<A> sum, Vec<A> scale, Vec<A> shift, bool relu) {
+  const Vec<A> v = sum * scale + shift;
+  return relu ? (v < A(0) ? Vec<A>{} : v) : v;
+}
+
+template <class A> inline Vec<A> finished(Vec<A> sum, const Finish& finish, int64_t output) {
+  return finished<A>(sum, load((const A*)finish.scale + output), load((const A*)finish.shift + output), finish.relu);
+}
+
+// As many sums as leave registers for one row of `right` and one number of `left`, in rows of at most two vectors.
+#if defined(__AVX512F__) || defined(__aarch64__)
+constexpr int kBlockSums = 24;
+#else
+constexpr int kBlockSums = 12;
+#endif
+constexpr int kBlockVectors = 2;
+constexpr int kMostBlockRows = 12;
+template <int vectors> constexpr int kBlockRows =
+    kBlockSums / vectors < kMostBlockRows ? kBlockSums / vectors : kMostBlockRows;
+
+// sum[row][vector], `vectors` adjacent vectors of each row. The functions that hold one are kept out of line: there it lies in
+// registers, where inlined into several loops GCC leaves part of it in memory.
+template <class A, int rows, int vectors> struct Block {
+  Vec<A> sum[rows][vectors];
+
+  template <class Step> static inline __attribute__((always_inline)) void each(Step&& step) {
+#pragma GCC unroll 12
+    for (int m = 0; m < rows; ++m) {
+#pragma GCC unroll 2
+      for (int v = 0; v < vectors; ++v) step(m, v);
+    }
+  }
+
+  inline __attribute__((always_inline)) void clear() {
+    each([&](int m, int v) __attribute__((always_inline)) { sum[m][v] = Vec<A>{}; });
+  }
+  inline __attribute__((always_inline)) void add(const A* from, int64_t row_stride) {
+    each([&](int m, int v) __attribute__((always_inline)) { sum[m][v] += load(from + m * row_stride + v * kLanes<A>); });
+  }
+  inline __attribute__((always_inline)) void finish(const Finish& finish, int64_t output) {
+    each([&](int m, int v) __attribute__((always_inline)) {
+      sum[m][v] = finished<A>(sum[m][v], finish, output + v * kLanes<A>);
+    });
+  }
+  inline __attribute__((always_inline)) void store_to(A* to, int64_t row_stride) const {
+    each([&](int m, int v) __attribute__((always_inline)) { store(to + m * row_stride + v * kLanes<A>, sum[m][v]); });
+  }
+
+  // sum[m] += left[m, k] * right[k], for k from 0 to depth: left's numbers one by one, right's by vectors.
+  inline __attribute__((always_inline)) void add_products(
+      const A* left, int64_t left_row_stride, int64_t left_step, const A* right, int64_t right_row_stride, int64_t depth) {
+    for (int64_t k = 0; k < depth; ++k) {
+      Vec<A> r[vectors];
+#pragma GCC unroll 2
+      for (int v = 0; v < vectors; ++v) r[v] = load(right + v * kLanes<A>);
+#pragma GCC unroll 12
+      for (int m = 0; m < rows; ++m) {
+        const Vec<A> l = splat(left[m * left_row_stride]);
+#pragma GCC unroll 2
+        for (int v = 0; v < vectors; ++v) sum[m][v] += l * r[v];
+      }
+      left += left_step;
+      right += right_row_stride;
+    }
+  }
+};
+
+// sums[m] (+)= left[m, k] * right[k], all of k on its own first: long sums are cut into shorter ones, which rounds less.
+template <class A, int rows, int vectors, bool left_is_packed>
+__attribute__((noinline)) void multiply(
+    const A* left, int64_t left_stride, const A* right, int64_t right_stride, int64_t depth, A* sums, int64_t sums_stride,
+    bool add) {
+  Block<A, rows, vectors> block;
+  block.clear();
+  if constexpr (left_is_packed) {
+    block.add_products(left, 1, left_stride, right, right_stride, depth);
+  } else {
+    block.add_products(left, left_stride, 1, right, right_stride, depth);
+  }
+  if (add) block.add(sums, sums_stride);
+  block.store_to(sums, sums_stride);
+}
+
+template <int n> struct Constant { static constexpr int value = n; };
+
+// body(Constant<n>), for n from 1 to most.
+template <int most, class Body> inline void with_constant(int64_t n, Body&& body) {
+  if constexpr (most > 0) {
+    if (n == most) return body(Constant<most>{});
+    with_constant<most - 1>(n, body);
+  }
+}
+
+// step(begin, size) over [0, count) in the fewest blocks of at most `most`, of sizes as even as can be.
+template <class Step> inline void for_even_blocks(int64_t count, int64_t most, Step&& step) {
+  const int64_t blocks = (count + most - 1) / most;
+  for (int64_t b = 0, begin = 0; b < blocks; ++b) {
+    const int64_t size = (count - begin + blocks - b - 1) / (blocks - b);
+    step(begin, size);
+    begin += size;
+  }
+}
+
+// step(first vector, Constant<1 or 2>) over the vectors that hold `length` numbers.
+template <class A, class Step> inline void for_vector_pairs(int64_t length, Step&& step) {
+  const int64_t vectors = (length + kLanes<A> - 1) / kLanes<A>;
+  int64_t v = 0;
+  for (; v + 2 <= vectors; v += 2) step(v * kLanes<A>, Constant<2>{});
+  if (v < vectors) step(v * kLanes<A>, Constant<1>{});
+}
+
+// `length` rounded up to whole vectors.
+template <class A> inline int64_t padded(int64_t length) { return (length + kLanes<A> - 1) / kLanes<A> * kLanes<A>; }
+
+// [outputs, inputs, taps] -> [taps, inputs, padded outputs], zeros in the padding; for the inputs begin to end.
+template <class A> void pack_weight(const PackArguments& a, int64_t begin, int64_t end) {
+  const int64_t row = padded<A>(a.outputs);
+  for (int64_t i = begin; i < end; ++i) {
+    for (int64_t tap = 0; tap < a.taps; ++tap) {
+      A* to = (A*)a.packed + (tap * a.inputs + i) * row;
+      const A* from = (const A*)a.weight + i * a.taps + tap;
+      for (int64_t o = 0; o < a.outputs; ++o) to[o] = from[o * a.inputs * a.taps];
+      for (int64_t o = a.outputs; o < row; ++o) to[o] = 0;
+    }
+  }
+}
+
+}  // namespace
+}  // namespace bam_fused::cpu

@@ -1,0 +1,61 @@
+// The operator squeeze on the CPU.
+#include <cmath>
+#include <optional>
+#include <tuple>
+
+#include "../shared/arguments.h"
+#include "layers.h"
+
+namespace bam_fused::cpu {
+namespace {
+
+// (N, R, H, W) of x's dtype with these rows.
+Tensor empty_reduced(const Tensor& x, int64_t outputs, Rows rows) {
+  using torch::headeronly::MemoryFormat;
+  return torch::stable::empty(
+      {x.size(0), outputs, x.size(2), x.size(3)}, x.scalar_type(), std::nullopt, x.device(), std::nullopt,
+      rows == Rows::positions ? MemoryFormat::ChannelsLast : MemoryFormat::Contiguous);
+}
+
+// The rows of the reduction: those in which a 1x1 convolution of x comes.
+Rows rows_of_reduced(const Tensor& x) {
+  return x.size(1) > 1 && x.size(2) * x.size(3) > 1 && x.stride(1) == 1 ? Rows::positions : Rows::channels;
+}
+
+std::tuple<Tensor, Tensor> squeeze(const Tensor& x, const Tensor& weight, const std::optional<Tensor>& bias) {
+  check_squeeze(x, weight, bias);
+  const int64_t samples = x.size(0), outputs = weight.size(0);
+  Tensor pooled = torch::stable::new_empty(x, {samples, x.size(1)});
+  Tensor reduced = empty_reduced(x, outputs, rows_of_reduced(x));
+  if (x.numel() == 0) return {torch::stable::fill_(pooled, std::nan("")), reduced};  // the mean of nothing
+  const FeatureMap map({&x});
+  SqueezeArguments a = squeeze_arguments(map, x, outputs);
+  const View read = map.readable(x);
+  const bool fits = strides_of(reduced, map.rows).any();
+  const Tensor written = fits ? reduced : empty_reduced(x, outputs, map.rows);
+  const Tensor packed = packed_weight(x, weight, outputs, a.channels, 1);
+  const Tensor scale = filled(x, outputs, 1.0);
+  Tensor shift = filled(x, outputs, 0.0);
+  if (bias) {
+    Tensor values = torch::stable::narrow(shift, 0, 0, outputs);
+    torch::stable::copy_(values, *bias);
+  }
+  const Tensor sums = workspace(x, {samples, a.tiles, a.channels});
+  a.x = read.map;
+  a.weight = packed.const_data_ptr();
+  a.finish = {scale.const_data_ptr(), shift.const_data_ptr(), false};
+  a.pool_partials = sums.data_ptr();
+  strides_of(written, map.rows).match(
+      [&](Strides strides) { a.reduced = {written.data_ptr(), strides}; }, [] {});
+  for_tiles(kernels().squeeze[dtype_of(x)], a, samples * a.tiles, x.numel());
+  if (!fits) torch::stable::copy_(reduced, written);
+  sum_partials(x, sums, pooled, samples, a.tiles, 1.0 / static_cast<double>(a.positions));
+  return {pooled, reduced};
+}
+
+}  // namespace
+}  // namespace bam_fused::cpu
+
+STABLE_TORCH_LIBRARY_IMPL(bam_fused, CPU, m) {
+  m.impl("squeeze", TORCH_BOX(&bam_fused::cpu::squeeze));
+}
