@@ -27,8 +27,9 @@ def _same_start() -> Iterator[None]:
     """Every test starts from one seed, with nothing compiled, and leaves the backend as it found it."""
     torch.manual_seed(0)
     torch._dynamo.reset()
-    with bam_fused.use_backend("auto"):
-        yield
+    bam_fused.use_backend("auto")
+    yield
+    bam_fused.use_backend("auto")
 
 
 @pytest.fixture

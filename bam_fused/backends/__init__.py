@@ -1,4 +1,4 @@
-"""Which backend runs an operation: the registry, the "auto" rule, `use_backend` and BAM_FUSED_BACKEND.
+"""Which backend runs an operation: the registry, the "auto" rule, and the selection for a call.
 
 Every operation runs as one dispatcher operator, `torch.ops.bam_fused.<operator>`. Its default overload holds the
 compiled kernels of the CPU and CUDA libraries, by device; its `triton` overload holds Triton's; the eager backend has a
@@ -8,7 +8,6 @@ plain function for it. `select` gives the one of them that runs an operator for 
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -16,12 +15,34 @@ from typing import Any
 import torch
 
 from bam_fused.backends import cpu, cuda, eager, triton
+from bam_fused.backends.choice import (
+    CHOICES,
+    BackendUnavailable,
+    Choice,
+    current,
+    current_backend,
+    in_force,
+    use_backend,
+)
+
+__all__ = [
+    "REGISTRY",
+    "SERVED",
+    "Backend",
+    "BackendUnavailable",
+    "Choice",
+    "auto_order",
+    "cross_off",
+    "current",
+    "current_backend",
+    "in_force",
+    "run",
+    "select",
+    "use_backend",
+    "why_not",
+]
 
 log = logging.getLogger("bam_fused")
-
-
-class BackendUnavailable(RuntimeError):
-    """A backend cannot run an operation on a device; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +71,6 @@ REGISTRY = {
     "triton": Backend(triton.why_not, _triton),
     "eager": Backend(eager.why_not, eager.kernel),
 }
-NAMES = ("auto", *REGISTRY)
 SERVED: dict[str, tuple[str, ...]] = {}
 """By operator, the backends that have a kernel for it; bam_fused.ops.define enters them."""
 
@@ -69,97 +89,52 @@ def auto_order(operator: str, device: torch.device) -> tuple[str, ...]:
     return ("triton", "eager")
 
 
-_first = os.environ.get("BAM_FUSED_BACKEND") or "auto"  # checked at the first use: importing never fails
-_current: str | None = None  # what use_backend chose
-_selected: dict[tuple[str, torch.device], Callable[..., Any]] = {}
 _failed: dict[tuple[str, str, torch.device], str] = {}  # backend, operator, device: what it said
 _logged: set[str] = set()
 
 
-def _check_name(name: object, source: str) -> str:
-    if not isinstance(name, str):
-        raise TypeError(f"{source} must be a string, one of {NAMES}, got {type(name).__name__}")
-    if name not in NAMES:
-        raise ValueError(f"{source} must be one of {NAMES}, got {name!r}")
-    return name
-
-
-def current_backend() -> str:
-    """The backend in force: one of "auto", "cpu", "cuda", "triton", "eager".
+def select(operator: str, device: torch.device, choice: Choice | None = None) -> Callable[..., Any]:
+    """What runs an operator for a tensor on `device`: the kernel of the backend in force, or of the choice given.
 
     Raises:
-        ValueError: BAM_FUSED_BACKEND is set to another name.
+        BackendUnavailable: the backend chosen by name cannot run it on `device`, or only eager can and strict forbids it.
     """
-    return _current if _current is not None else _check_name(_first, "BAM_FUSED_BACKEND")
-
-
-def _switch(name: str | None) -> None:
-    global _current
-    _current = name
-    _selected.clear()
-
-
-class use_backend:
-    """Choose the backend of every operation: a plain call, or a `with` block that puts the earlier choice back.
-
-    Args:
-        backend: "auto" (the fastest that runs on each tensor's device, eager PyTorch where none does, said once in the
-            log), "cuda" (the C++/CUDA library), "triton", "cpu" (the C++ library) or "eager" (plain PyTorch). A backend
-            asked for by name never falls back: where it cannot run, the operation raises `BackendUnavailable` (a
-            RuntimeError) with the reason.
-
-    Raises:
-        TypeError, ValueError: `backend` is not one of these names.
-
-    The choice holds for the whole process, all threads. The environment variable BAM_FUSED_BACKEND sets the first one.
-    """
-
-    def __init__(self, backend: str) -> None:
-        name = _check_name(backend, "backend")
-        self._before = _current
-        _switch(name)
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, *_: object) -> None:
-        _switch(self._before)
-
-
-def select(operator: str, device: torch.device) -> Callable[..., Any]:
-    """What runs an operator for a tensor on `device`: the kernel of the backend in force.
-
-    Raises:
-        BackendUnavailable: the backend chosen by name cannot run it on `device`.
-    """
+    if choice is None:
+        choice = current()
     if torch.compiler.is_compiling():  # the compiler guards on the choice itself, and forbids writing to the cache
-        return REGISTRY[_choose(operator, device)].kernel(operator)
+        return REGISTRY[_choose(operator, device, choice)].kernel(operator)
     key = (operator, device)
-    chosen = _selected.get(key)
-    if chosen is None:  # looked up once: another thread may switch backends, which empties the cache
-        chosen = _selected[key] = REGISTRY[_choose(operator, device)].kernel(operator)
+    chosen = choice.kernels.get(key)
+    if chosen is None:  # looked up once: another thread may empty the cache between two looks
+        chosen = choice.kernels[key] = REGISTRY[_choose(operator, device, choice)].kernel(operator)
     return chosen
 
 
-def run(operator: str, x: torch.Tensor, *arguments: Any) -> Any:
+def run(operator: str, x: torch.Tensor, *arguments: Any, choice: Choice | None = None) -> Any:
     """Run an operator on the selected backend; under "auto" one that cannot after all is crossed off, the next runs."""
+    if choice is None:
+        choice = current()
     while True:
         try:
-            return select(operator, x.device)(x, *arguments)
+            return select(operator, x.device, choice)(x, *arguments)
         except BackendUnavailable as failure:
-            cross_off(operator, x.device, failure)
+            cross_off(operator, x.device, choice, failure)
 
 
-def cross_off(operator: str, device: torch.device, failure: BackendUnavailable) -> None:
+def cross_off(operator: str, device: torch.device, choice: Choice, failure: BackendUnavailable) -> None:
     """Under "auto", select no more the backend that has just failed to run an operator, as one that cannot compile does.
 
     Raises:
-        BackendUnavailable: the failure, where the backend was chosen by name.
+        BackendUnavailable: the failure, where the backend was chosen by name, or there was none to fail.
     """
-    if current_backend() != "auto":
+    if choice.name != "auto":
         raise failure
-    _failed[_choose(operator, device), operator, device] = str(failure)
-    _selected.clear()
+    name = _choose(operator, device, choice)
+    if name == "eager":
+        raise failure
+    _failed[name, operator, device] = str(failure)
+    for one in CHOICES.values():
+        one.kernels.clear()
 
 
 def why_not(name: str, operator: str, device: torch.device) -> str | None:
@@ -171,19 +146,19 @@ def why_not(name: str, operator: str, device: torch.device) -> str | None:
     return _failed.get((name, operator, device))
 
 
-def _choose(operator: str, device: torch.device) -> str:
+def _choose(operator: str, device: torch.device, choice: Choice) -> str:
     if device.type == "meta":  # no values, and nothing to be fast at
         return "eager"
-    current = current_backend()
     reasons: list[str] = []
-    for name in auto_order(operator, device) if current == "auto" else (current,):
+    for name in auto_order(operator, device) if choice.name == "auto" else (choice.name,):
         reason = why_not(name, operator, device)
         if reason is None:
-            if current == "auto" and name == "eager" and reasons:
+            if choice.name == "auto" and name == "eager":
+                choice.refuse(operator, "; ".join(reasons))
                 _log_once(f"{operator} runs in eager PyTorch on {device.type} ({'; '.join(reasons)})")
             return name
         reasons.append(f"{name}: {reason}")
-    raise BackendUnavailable(f"backend {current!r} cannot run {operator} on {device}: {reasons[0]}")
+    raise BackendUnavailable(f"backend {choice.name!r} cannot run {operator} on {device}: {reasons[0]}")
 
 
 def _log_once(message: str) -> None:

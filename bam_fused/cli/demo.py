@@ -34,9 +34,9 @@ def _backend(device: torch.device) -> str:
     """What runs the gate on a device, or why nothing but eager PyTorch does."""
     current = backends.current_backend()
     names = backends.auto_order("gate", device) if current == "auto" else (current,)
-    reasons = {name: backends.REGISTRY[name].why_not(device) for name in names if name in backends.REGISTRY}
-    able = [f"the {name} backend" for name, reason in reasons.items() if reason is None]
-    return able[0] if able else f"eager PyTorch, which is no faster {reasons or ''}"
+    reasons = {name: reason for name in names if (reason := backends.why_not(name, "gate", device)) is not None}
+    able = next((name for name in names if name not in reasons), "eager")
+    return f"eager PyTorch, which is no faster {reasons or ''}" if able == "eager" else f"the {able} backend"
 
 
 def _difference_table(found: list[Difference]) -> str:

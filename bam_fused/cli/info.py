@@ -6,6 +6,7 @@ import argparse
 import importlib
 import json
 import platform
+import sys
 from typing import Any
 
 import torch
@@ -19,6 +20,12 @@ OPTIONAL = ("triton", "numpy", "torchvision", "timm", "pytorchcv", "scikit-image
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
+    parser.add_argument(
+        "--check", action="store_true", help="exit 1, and say why, where nothing faster than eager PyTorch runs"
+    )
+    parser.add_argument(
+        "--device", action="append", type=torch.device, help="what --check looks at (default: CUDA devices, else the CPU)"
+    )  # fmt: skip
 
 
 def devices() -> list[torch.device]:
@@ -39,7 +46,6 @@ def collect() -> dict[str, Any]:
     """Everything that the command prints."""
     status = {
         str(device): {name: backend.why_not(device) or "runs" for name, backend in backends.REGISTRY.items()}
-        | {"eager": "runs"}
         for device in devices()
     }
     return {
@@ -52,7 +58,7 @@ def collect() -> dict[str, Any]:
             **{package: machine.package_version(package) or "not installed" for package in OPTIONAL},
         },
         "devices": {str(device): machine.device_name(device) for device in devices()},
-        "chosen backend": backends.current_backend(),
+        "chosen backend": backends.current_backend() + (", strict" if backends.current().strict else ""),
         "backends": status,
         "built with": {name: found for name in backends.REGISTRY if (found := _build_info(name))},
     }
@@ -71,7 +77,24 @@ def _lines(value: Any, indent: str = "") -> list[str]:
     return lines
 
 
+def missing(wanted: list[torch.device]) -> list[str]:
+    """Why, device by device, the choice in force gives nothing faster than eager PyTorch; nothing where it was chosen."""
+    current = backends.current_backend()
+    found = []
+    for device in wanted:
+        names = backends.auto_order("gate", device) if current == "auto" else (current,)
+        reasons = {name: backends.why_not(name, "gate", device) for name in names if name != "eager"}
+        if reasons and all(reasons.values()):
+            found.append(f"{device}: no fast backend: " + "; ".join(f"{name}: {why}" for name, why in reasons.items()))
+    return found
+
+
 def run(options: argparse.Namespace) -> int:
     found = collect()
     print(json.dumps(found, indent=2, default=str) if options.json else "\n".join(_lines(found)))
-    return 0
+    if not options.check:
+        return 0
+    wrong = missing(options.device or devices()[1:] or devices())
+    for line in wrong:
+        print(line, file=sys.stderr)
+    return int(bool(wrong))

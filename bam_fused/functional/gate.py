@@ -12,9 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bam_fused import backends, reference
+from bam_fused import reference
+from bam_fused.backends import Choice
 from bam_fused.checks import check_gate
-from bam_fused.ops import Operation, define
+from bam_fused.ops import Operation, define, run_backward
 from bam_fused.ops.widen import compute_dtype
 
 
@@ -51,7 +52,7 @@ define(
     fake=_fake,
     plain=_plain,
 )
-backward = define(
+define(
     "gate_backward",
     "(Tensor grad, Tensor x, Tensor channel_logits, Tensor spatial_logits, str combine) -> (Tensor, Tensor, Tensor)",
     check=lambda grad, *arguments: check_gate(*arguments),
@@ -63,18 +64,22 @@ backward = define(
 class _Gate(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, kernel: Callable[..., Any], x: Tensor, channel_logits: Tensor, spatial_logits: Tensor, combine: str
+        ctx: Any,
+        kernel: Callable[..., Any],
+        choice: Choice,
+        x: Tensor,
+        channel_logits: Tensor,
+        spatial_logits: Tensor,
+        combine: str,
     ) -> Tensor:
         ctx.save_for_backward(x, channel_logits, spatial_logits)
         ctx.combine = combine
+        ctx.choice = choice
         return kernel(x, channel_logits, spatial_logits, combine)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        arguments = (grad, *ctx.saved_tensors, ctx.combine)
-        if torch.is_grad_enabled() and not torch.compiler.is_compiling():
-            return None, *backward.plain(*arguments), None  # formulas that can be differentiated again
-        return None, *backends.run("gate_backward", *arguments), None
+        return None, None, *run_backward("gate_backward", ctx.choice, grad, *ctx.saved_tensors, ctx.combine), None
 
 
 _gate = Operation("gate", autograd=_Gate)
@@ -103,4 +108,4 @@ def gate(x: Tensor, channel_logits: Tensor, spatial_logits: Tensor, combine: str
     reproducible, and can be differentiated again; of x's size it keeps x alone. Source: Park et al., "BAM: Bottleneck
     Attention Module", BMVC 2018, equations 1 and 2.
     """
-    return _gate(x, channel_logits, spatial_logits, combine)
+    return _gate.run(x, channel_logits, spatial_logits, combine)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from bam_fused import reference
+from bam_fused.backends import Choice
 from bam_fused.checks import check_feature_map
 from bam_fused.ops import Operation, define
 
@@ -27,14 +28,14 @@ define(
 
 class _GlobalAvgPool(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, kernel: Callable[..., Any], x: Tensor) -> Tensor:
+    def forward(ctx: Any, kernel: Callable[..., Any], choice: Choice, x: Tensor) -> Tensor:
         ctx.shape = x.shape
         return kernel(x)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[None, None, Tensor]:
         n, c, h, w = ctx.shape
-        return None, (grad / (h * w)).reshape(n, c, 1, 1).expand(n, c, h, w)
+        return None, None, (grad / (h * w)).reshape(n, c, 1, 1).expand(n, c, h, w)
 
 
 _global_avg_pool = Operation("global_avg_pool", autograd=_GlobalAvgPool)
@@ -57,4 +58,4 @@ def global_avg_pool(x: Tensor) -> Tensor:
     The gradient is handed on as a broadcast view (stride 0 over H and W), so the backward moves no feature map. Source:
     the average pooling of Park et al., "BAM: Bottleneck Attention Module", BMVC 2018, section 3.1.
     """
-    return _global_avg_pool(x)
+    return _global_avg_pool.run(x)

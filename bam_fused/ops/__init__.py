@@ -4,6 +4,6 @@ The operations themselves are in bam_fused/functional, one file each.
 """
 
 from bam_fused.ops.library import OPERATORS, Operator, define
-from bam_fused.ops.operation import Operation
+from bam_fused.ops.operation import Operation, run_backward
 
-__all__ = ["OPERATORS", "Operation", "Operator", "define"]
+__all__ = ["OPERATORS", "Operation", "Operator", "define", "run_backward"]

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
+import bam_fused
 from bam_fused import __version__, backends
 from bam_fused.bench import readme, results
 from bam_fused.bench.extras import MissingExtra, need
@@ -32,6 +34,21 @@ def test_info_gives_the_reason_of_each_backend(capsys: pytest.CaptureFixture[str
     for name, backend in backends.REGISTRY.items():
         assert found["backends"]["cpu"][name] == (backend.why_not(torch.device("cpu")) or "runs")
     assert found["backends"]["cpu"]["eager"] == "runs"
+
+
+def test_info_check_fails_where_no_fast_backend_runs(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    missing = replace(backends.REGISTRY["cpu"], why_not=lambda device: "not built: for this test")
+    monkeypatch.setitem(backends.REGISTRY, "cpu", missing)
+    assert main(["info", "--check", "--device", "cpu"]) == 1
+    assert capsys.readouterr().err == "cpu: no fast backend: cpu: not built: for this test\n"
+    with bam_fused.use_backend("eager"):  # nothing else was wanted
+        assert main(["info", "--check", "--device", "cpu"]) == 0
+    monkeypatch.setitem(backends.REGISTRY, "cpu", replace(missing, why_not=lambda device: None))
+    assert main(["info", "--check", "--device", "cpu"]) == 0
+    with bam_fused.use_backend("cuda"):
+        assert main(["info", "--check", "--device", "cpu"]) == 1
 
 
 def test_python_minus_m() -> None:
