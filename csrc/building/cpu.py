@@ -5,7 +5,16 @@ from __future__ import annotations
 import platform
 
 from building.library import INTROSPECTION, Library, Step, shared_sources, sources
-from building.toolchain import CSRC, compiler, introspection_flag, prefix_maps, quoted, stable_abi_flags, torch_folder
+from building.toolchain import (
+    COMPILER_RUNTIME,
+    CSRC,
+    compiler,
+    introspection_flag,
+    prefix_maps,
+    quoted,
+    stable_abi_flags,
+    torch_folder,
+)
 
 FLAGS = "-std=c++17 -O3 -fPIC -fvisibility=hidden -Wall -Wno-psabi"
 X86_64 = platform.machine() in ("x86_64", "AMD64")
@@ -34,5 +43,5 @@ def cpu_library() -> Library:
     for source in [*shared_sources(), *(path for path in sources("cpu", ".cpp") if path not in kernels)]:
         own = said if source.name == INTROSPECTION else ""
         steps.append(Step(f"{command} {stable_abi_flags(torch)} {own}", source))
-    link = f"{cxx} -shared -static-libgcc -Wl,-s $in -o $out -L{quoted(torch / 'lib')} -ltorch_cpu"
+    link = f"{cxx} -shared -Wl,-s $in -o $out {COMPILER_RUNTIME} -L{quoted(torch / 'lib')} -ltorch_cpu"
     return Library(steps, link)

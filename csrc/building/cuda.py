@@ -10,6 +10,7 @@ from pathlib import Path
 
 from building.library import INTROSPECTION, Library, Step, shared_sources, sources
 from building.toolchain import (
+    COMPILER_RUNTIME,
     CannotBuild,
     compiler,
     introspection_flag,
@@ -107,7 +108,7 @@ def cuda_library() -> Library:
         own = said if source.name == INTROSPECTION else ""
         steps.append(Step(f"{cxx_flags} {own}", source))
     link = (
-        f"{cxx} -shared -static-libgcc -Wl,-s $in -o $out -L{quoted(torch / 'lib')} -ltorch_cpu -ltorch_cuda "
+        f"{cxx} -shared -Wl,-s $in -o $out {COMPILER_RUNTIME} -L{quoted(torch / 'lib')} -ltorch_cpu -ltorch_cuda "
         f"-L{quoted(runtime)} -lcudart_static -ldl -lrt -lpthread"
     )
     return Library(steps, link)

@@ -14,6 +14,8 @@ from pathlib import Path
 
 CSRC = Path(__file__).resolve().parents[1]
 TORCH_TARGET = (2, 10)
+COMPILER_RUNTIME = "-lgcc"
+"""Linked before the shared one, of which the library then needs only what every release of it has: unwinding."""
 
 
 class CannotBuild(Exception):
