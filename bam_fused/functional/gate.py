@@ -108,4 +108,4 @@ def gate(x: Tensor, channel_logits: Tensor, spatial_logits: Tensor, combine: str
     reproducible, and can be differentiated again; of x's size it keeps x alone. Source: Park et al., "BAM: Bottleneck
     Attention Module", BMVC 2018, equations 1 and 2.
     """
-    return _gate.run(x, channel_logits, spatial_logits, combine)
+    return _gate(x, channel_logits, spatial_logits, combine)

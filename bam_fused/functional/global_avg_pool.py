@@ -58,4 +58,4 @@ def global_avg_pool(x: Tensor) -> Tensor:
     The gradient is handed on as a broadcast view (stride 0 over H and W), so the backward moves no feature map. Source:
     the average pooling of Park et al., "BAM: Bottleneck Attention Module", BMVC 2018, section 3.1.
     """
-    return _global_avg_pool.run(x)
+    return _global_avg_pool(x)

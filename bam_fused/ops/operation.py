@@ -35,7 +35,7 @@ class Operation:
         self.check, self.plain = operator.check, operator.plain
         self.autograd = autograd
 
-    def run(self, *arguments: Any) -> Any:
+    def __call__(self, *arguments: Any) -> Any:
         """The operation's result. What happens at every call is written out here: a tiny one takes microseconds."""
         if is_compiling():
             return self._while_tracing(*arguments)
@@ -53,7 +53,7 @@ class Operation:
         except Exception:
             self.check(*arguments)
             raise
-        return self.run(*arguments)
+        return self(*arguments)
 
     def _differentiably(self, kernel: Any, choice: Choice, *arguments: Any) -> Any:
         if self.autograd is None:
