@@ -33,11 +33,20 @@ __global__ void __launch_bounds__(256) streaming_copy(const uint4* from, uint4* 
   }
 }
 
+/// Reads as much as fills the level-2 cache: a flush that wrote would leave lines to be written back during the copy.
+__global__ void flush_by_reading(const uint4* from, long long count, unsigned* never) {
+  unsigned seen = 0;
+  for (long long i = blockIdx.x * 256ll + threadIdx.x; i < count; i += gridDim.x * 256ll) seen |= from[i].x;
+  if (seen == 1) *never = seen;  // the memory is all zeros
+}
+
 int main(int argc, char** argv) {
   int cache = 0;
   CHECK(cudaDeviceGetAttribute(&cache, cudaDevAttrL2CacheSize, 0));
   void* flush;
-  CHECK(cudaMalloc(&flush, 2 * static_cast<size_t>(cache)));
+  const long long flushed = 2ll * cache / 16;
+  CHECK(cudaMalloc(&flush, flushed * 16));
+  CHECK(cudaMemset(flush, 0, flushed * 16));
   cudaEvent_t start, stop;
   CHECK(cudaEventCreate(&start));
   CHECK(cudaEventCreate(&stop));
@@ -53,7 +62,8 @@ int main(int argc, char** argv) {
     const unsigned blocks = static_cast<unsigned>((count + 256 * kLoads - 1) / (256 * kLoads));
     std::vector<float> times;
     for (int i = 0; i < 110; ++i) {
-      CHECK(cudaMemsetAsync(flush, i, 2 * static_cast<size_t>(cache)));
+      flush_by_reading<<<1024, 256>>>(static_cast<const uint4*>(flush), flushed, static_cast<unsigned*>(flush));
+      CHECK(cudaGetLastError());
       CHECK(cudaEventRecord(start));
       streaming_copy<<<blocks, 256>>>(from, to, count);
       CHECK(cudaGetLastError());

@@ -17,6 +17,8 @@ import torch
 
 Call = Callable[[], object]
 
+CYCLES_PER_SECOND = 2e9  # of a GPU's clock, about: a spin is rather too long than too short
+LONGEST_SPIN = 0.02  # seconds: the host of a call that takes longer is not hidden, it is most of what anyone would see
 SHORTEST_SAMPLE = 2e-4  # seconds: shorter calls are repeated within a sample, so that reading the clock costs nothing
 
 
@@ -57,35 +59,49 @@ def _time_on_cpu(call: Call, repeats: int) -> float:
 
 
 class _CudaTimer:
-    """Device time between two events, after the level-2 cache has been filled with something else."""
+    """Device time of one call between two events, with a cold level-2 cache and without the host's time.
+
+    The cache is flushed by reading: lines that a flush had written would be written back, and charged, during the call.
+    A spinning kernel keeps the device busy while the host issues the call, so that no launch is waited for between the
+    events. One call per flush: a second one would find its inputs in the cache.
+    """
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
         cache = torch.cuda.get_device_properties(device).L2_cache_size
-        self.flush = torch.empty(max(2 * cache, 1 << 20), dtype=torch.int8, device=device)
+        self.flush = torch.ones(max(2 * cache, 1 << 20) // 4, device=device)
+        self.sink = torch.empty((), device=device)
+        self.host: dict[Call, float] = {}
 
-    def __call__(self, call: Call, repeats: int) -> float:
+    def __call__(self, call: Call, repeats: int = 1) -> float:
         start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        self.flush.zero_()
-        start.record(torch.cuda.current_stream(self.device))
-        for _ in range(repeats - 1):
-            call()
+        stream = torch.cuda.current_stream(self.device)
+        torch.sum(self.flush, 0, out=self.sink)
+        torch.cuda._sleep(int(CYCLES_PER_SECOND * self._spin(call)))
+        start.record(stream)
+        issued = time.perf_counter()
         kept = call()
-        end.record(torch.cuda.current_stream(self.device))
+        self.host[call] = time.perf_counter() - issued
+        end.record(stream)
         end.synchronize()
         del kept
-        return start.elapsed_time(end) / 1e3 / repeats
+        return start.elapsed_time(end) / 1e3
+
+    def _spin(self, call: Call) -> float:
+        """Seconds that cover what the host took for this call the last time, and the launches around it."""
+        return min(LONGEST_SPIN, 2 * self.host.get(call, 0.0) + 5e-5)
 
 
 def interleave(calls: Mapping[str, Call], device: torch.device, effort: Effort) -> dict[str, list[float]]:
     """Seconds per call of each competitor, one sample per round, in the same order for all: sample i is round i."""
-    timer: Callable[[Call, int], float] = _CudaTimer(device) if device.type == "cuda" else _time_on_cpu
+    cuda = device.type == "cuda"
+    timer: Callable[[Call, int], float] = _CudaTimer(device) if cuda else _time_on_cpu
     slowest, fastest = 0.0, float("inf")
     for call in calls.values():
         timer(call, 1)  # a first call may compile, plan or fill caches
         seconds = timer(call, 1)
         slowest, fastest = max(slowest, seconds), min(fastest, seconds)
-    repeats = max(1, min(1000, round(SHORTEST_SAMPLE / fastest)))
+    repeats = 1 if cuda else max(1, min(1000, round(SHORTEST_SAMPLE / fastest)))
     samples: dict[str, list[float]] = {name: [] for name in calls}
     order, shuffle = list(calls), random.Random(0)
     collecting = gc.isenabled()

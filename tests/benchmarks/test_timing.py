@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+from types import SimpleNamespace
 
 import pytest
 import torch
 
+from bam_fused.bench import timing
 from bam_fused.bench.timing import Effort, Quantiles, interleave, ratio
 
 CPU = torch.device("cpu")
@@ -55,3 +57,47 @@ def test_short_calls_are_repeated_within_a_sample() -> None:
     assert len(samples["short"]) == 3
     assert count > 100
     assert samples["short"][0] == pytest.approx(0, abs=1e-4)
+
+
+class FakeCuda:
+    """Stands in for `torch.cuda`: writes down what is asked of the device, in order."""
+
+    def __init__(self, log: list[str]) -> None:
+        self.log = log
+        self.spins: list[int] = []
+
+    def get_device_properties(self, device: torch.device) -> SimpleNamespace:
+        return SimpleNamespace(L2_cache_size=1 << 20)
+
+    def current_stream(self, device: torch.device) -> str:
+        return "stream"
+
+    def _sleep(self, cycles: int) -> None:
+        self.spins.append(cycles)
+        self.log.append("spin")
+
+    def Event(self, enable_timing: bool) -> SimpleNamespace:
+        return SimpleNamespace(
+            record=lambda stream: self.log.append("event"),
+            synchronize=lambda: self.log.append("wait"),
+            elapsed_time=lambda end: 1.0,
+        )
+
+
+def test_on_cuda_every_call_meets_a_flushed_cache_and_a_busy_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    log: list[str] = []
+    cuda = FakeCuda(log)
+    monkeypatch.setattr(timing.torch, "cuda", cuda)
+    plain = timing._CudaTimer(CPU)  # its tensors are the CPU's
+    monkeypatch.setattr(timing, "_CudaTimer", lambda device: plain)
+    flush = torch.sum
+    monkeypatch.setattr(timing.torch, "sum", lambda *rest, **more: (log.append("flush"), flush(*rest, **more)))
+
+    def call() -> None:
+        log.append("call")
+        time.sleep(1e-3)
+
+    samples = interleave({"one": call}, torch.device("cuda"), Effort(seconds=0, least=3, most=3))
+    assert samples == {"one": [1e-3] * 3}
+    assert log == ["flush", "spin", "event", "call", "event", "wait"] * 5, "two warm-up calls, then one per sample"
+    assert min(cuda.spins[1:]) >= timing.CYCLES_PER_SECOND * 1e-3, "the spin covers the host's time"
