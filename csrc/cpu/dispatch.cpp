@@ -28,15 +28,16 @@ Tiling tiling_of(const FeatureMap& map, const Tensor& x) {
   t.samples = map.shape.samples;
   t.rows = map.shape.rows(map.rows);
   t.columns = map.shape.columns(map.rows);
-  const int64_t most_columns = kMaxTileColumnBytes / (compute_dtype(x) == ScalarType::Double ? 8 : 4);
   const auto split = [](int64_t length, int64_t most) { return std::max<int64_t>(1, (length + most - 1) / most); };
-  t.column_tiles = split(t.columns, most_columns);
+  t.row_tiles = split(t.rows, kMaxTileRows);
+  t.tile_rows = split(t.rows, t.row_tiles);
+  // As many tiles as there may be threads, even over one sample, if columns permit.
+  constexpr int64_t enough_tiles = 16, fewest_columns = 256;
+  const int64_t most_columns = kMaxTileColumnBytes / (compute_dtype(x) == ScalarType::Double ? 8 : 4);
+  const int64_t wanted = std::min(split(enough_tiles, t.row_tiles), t.columns / fewest_columns);
+  t.column_tiles = std::max(wanted, split(t.columns, most_columns));
   t.tile_columns = split(split(t.columns, t.column_tiles), 16) * 16;  // even tiles of whole vectors
   t.column_tiles = split(t.columns, t.tile_columns);
-  constexpr int64_t enough_tiles = 64, fewest_rows = 8;  // for this many threads, if rows permit
-  const int64_t rows = split(t.rows * t.samples * t.column_tiles, enough_tiles);
-  t.tile_rows = std::clamp(rows, fewest_rows, kMaxTileRows);
-  t.row_tiles = split(t.rows, t.tile_rows);
   return t;
 }
 

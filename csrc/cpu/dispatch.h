@@ -9,7 +9,8 @@ namespace bam_fused::cpu {
 // The kernels of the instruction set in use: the widest that this processor has, unless another was asked for.
 const Kernels& kernels();
 
-// Cuts a launch over x into tiles, by shape alone.
+// Cuts a launch over x into tiles, each sample in the same way however many there are: its results do not depend on the
+// batch that it comes in.
 Tiling tiling_of(const FeatureMap& map, const Tensor& x);
 
 // An uninitialised contiguous tensor of the compute type.

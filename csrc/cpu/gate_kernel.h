@@ -146,17 +146,20 @@ template <class A, Combine combine, bool slopes, class Body>
 inline void for_gate_tiles(
     const Tiling& tiling, const void* row_logits, const void* column_logits, int64_t begin, int64_t end, Body&& body) {
   alignas(BAM_VECTOR_BYTES) TileLogits<A> logits;
+  int64_t sample = -1, column_tile = -1;  // whose column logits are loaded
+  bool columns_inside = false;
   for (int64_t index = begin; index < end; ++index) {
     const Tile tile = tile_at(tiling, index);
     const bool rows_inside =
         logits.row.load_logits((const A*)row_logits + tile.sample * tiling.rows + tile.row, tile.rows);
-    const bool columns_inside = logits.column.load_logits(
-        (const A*)column_logits + tile.sample * tiling.columns + tile.column, tile.columns);
-    const bool separable = combine != Combine::product && rows_inside && columns_inside;
-    if (separable) {
-      logits.row.template separate<combine, slopes>(tile.rows);
-      logits.column.template separate<combine, slopes>(tile.columns);
+    if (tile.sample != sample || tile.column_tile != column_tile) {
+      sample = tile.sample, column_tile = tile.column_tile;
+      columns_inside = logits.column.load_logits(
+          (const A*)column_logits + sample * tiling.columns + tile.column, tile.columns);
+      if (combine != Combine::product && columns_inside) logits.column.template separate<combine, slopes>(tile.columns);
     }
+    const bool separable = combine != Combine::product && rows_inside && columns_inside;
+    if (separable) logits.row.template separate<combine, slopes>(tile.rows);
     body(tile, logits, separable);
   }
 }

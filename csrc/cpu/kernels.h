@@ -16,8 +16,8 @@ namespace bam_fused {
 
 namespace cpu {
 
-// A launch over all samples, cut into tiles of rows and columns. The cut depends on the shape alone, never on the number of
-// threads: so do the results, to the bit.
+// A launch over all samples, cut into tiles of rows and columns. The cut depends on C, H and W alone, never on the number
+// of samples or threads: so do the results, to the bit.
 struct Tiling {
   int64_t samples, rows, columns;
   int64_t tile_rows, tile_columns;  // the size of a tile
@@ -82,7 +82,7 @@ struct Kernels {
 };
 
 constexpr int64_t kMaxTileRows = 32;            // a column of a partial sum is at most this long: rounding grows with it
-constexpr int64_t kMaxTileColumnBytes = 16384;  // in the compute type: a tile's column logits and sums stay in the L1 cache
+constexpr int64_t kMaxTileColumnBytes = 8192;  // in the compute type: a tile's column logits, terms and sums stay in the L1 cache
 
 }  // namespace cpu
 }  // namespace bam_fused

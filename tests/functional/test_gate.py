@@ -254,6 +254,18 @@ def test_same_bits_for_any_number_of_threads(format):
         assert all(torch.equal(a, b) for a, b in zip(results[0], result, strict=True))
 
 
+@pytest.mark.parametrize("combine", COMBINES)
+@pytest.mark.parametrize("format", ["contiguous", "channels_last"])
+def test_same_bits_for_a_sample_alone_and_in_a_batch(format, combine):
+    for shape in ((5, 64, 14, 14), (33, 16, 7, 7), (7, 8, 56, 56), (9, 320, 2, 9), (17, 512, 7, 7), (3, 64, 60, 61)):
+        x, grad = feature_map(shape, format=format), gradient(shape, format=format)
+        channel, spatial = logits(shape)
+        whole = _with_gradients(bam_fused.gate, x, channel, spatial, grad, combine)
+        for i in (0, shape[0] // 2, shape[0] - 1):
+            alone = _with_gradients(bam_fused.gate, *(t[i : i + 1] for t in (x, channel, spatial, grad)), combine)
+            assert all(torch.equal(a[i : i + 1], b) for a, b in zip(whole, alone, strict=True))
+
+
 def test_under_autocast():
     shape = (2, 8, 6, 6)
     x = feature_map(shape, torch.bfloat16)

@@ -76,3 +76,12 @@ def test_same_bits_for_any_number_of_threads():
             assert torch.equal(results[0], results[1]) and torch.equal(results[0], results[2])
     finally:
         torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize("format", ["contiguous", "channels_last"])
+def test_same_bits_for_a_sample_alone_and_in_a_batch(format):
+    for shape in ((5, 64, 14, 14), (33, 16, 7, 7), (7, 8, 56, 56), (17, 512, 7, 7), (3, 64, 60, 61)):
+        x = feature_map(shape, format=format)
+        whole = bam_fused.global_avg_pool(x)
+        for i in range(shape[0]):
+            assert torch.equal(whole[i : i + 1], bam_fused.global_avg_pool(x[i : i + 1]))
