@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch._jit_internal import is_scripting
 from torch.fx import Proxy
 
+from bam_fused.composition import scripted
 from bam_fused.composition.path import path_of
 from bam_fused.composition.plan import PLAN, Plan, containers
 from bam_fused.composition.run import finish
@@ -54,7 +56,10 @@ class BAM(nn.Module):
             When called: x is not (N, channels, H, W). In training BatchNorm1d refuses a batch of one, as always.
     """
 
-    residual_scale: nn.Parameter | None
+    if TYPE_CHECKING:
+        residual_scale: nn.Parameter | None
+
+    __jit_unused_properties__ = ("channels", "combine")
 
     def __init__(
         self,
@@ -103,6 +108,7 @@ class BAM(nn.Module):
         scale = nn.Parameter(torch.zeros((), **factory)) if identity_start else None
         self.register_parameter("residual_scale", scale)
         setattr(self, PLAN, self._plan())
+        self._combine = combine if branches == "both" else "sum"  # for TorchScript, which can not read the plan
 
     @property
     def channels(self) -> int:
@@ -205,6 +211,11 @@ class BAM(nn.Module):
         return convert.from_canonical(name, self.options, self.state_dict())
 
     def forward(self, x: Tensor) -> Tensor:
+        if not is_scripting():
+            return self._forward(x)
+        return self._scripted(x)
+
+    def _forward(self, x: Tensor) -> Tensor:
         if isinstance(x, Proxy):  # torch.fx records the module as one node
             return x.tracer.create_proxy("call_module", x.tracer.path_of_module(self), (x,), {})
         if not isinstance(x, Tensor):
@@ -218,6 +229,18 @@ class BAM(nn.Module):
         channel = None if self.channel is None else self.channel(x)
         spatial = None if self.spatial is None else self.spatial(x)
         return finish(self, plan, x, channel, spatial)
+
+    def _scripted(self, x: Tensor) -> Tensor:
+        """What TorchScript compiles; a branch that is not there adds nothing."""
+        channel, spatial = x.new_zeros((x.shape[0], x.shape[1])), x.new_zeros((x.shape[0], 1, 1, 1))
+        if self.channel is not None:
+            channel = self.channel(x)
+        if self.spatial is not None:
+            spatial = self.spatial(x)
+        out = scripted.gate(x, channel, spatial, self._combine)
+        if self.residual_scale is not None:
+            out = torch.lerp(x, out, self.residual_scale.to(x.dtype))
+        return out
 
     def _plan(self) -> Plan:
         """Both branches' plans in one."""

@@ -11,9 +11,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._jit_internal import is_scripting
 
 from bam_fused.composition.plan import RELU, Layer, Plan
 from bam_fused.composition.run import channel_logits, spatial_logits
+from bam_fused.composition.scripted import left_crop
 
 AFTER = ("none", "relu", "bn", "bn-relu")
 """What can follow a layer."""
@@ -32,6 +34,10 @@ def _layers(name: str, after: Sequence[str]) -> tuple[Layer, ...]:
     return tuple(
         Layer((name, str(i)), ("norms", str(i)), RELU if "relu" in what else None) for i, what in enumerate(after)
     )
+
+
+def _relus(after: Sequence[str]) -> tuple[bool, ...]:
+    return tuple("relu" in what for what in after)
 
 
 def _check_count(layers: nn.ModuleList, planned: tuple[Layer, ...]) -> None:
@@ -62,6 +68,7 @@ class ChannelBranch(nn.Module):
         super().__init__()
         conv = mlp == "conv"
         self.plan = Plan(widths[0], channel=_layers("linears", after), convolves=conv, crops=legacy_pool)
+        self._relus, self._convolves, self._crops = _relus(after), conv, legacy_pool  # for TorchScript
         self.linears = nn.ModuleList(
             nn.Conv2d(i, o, 1, bias=b, **factory) if conv else nn.Linear(i, o, bias=b, **factory)
             for i, o, b in zip(widths[:-1], widths[1:], bias, strict=True)
@@ -69,8 +76,17 @@ class ChannelBranch(nn.Module):
         self.norms = _norms(nn.BatchNorm2d if conv else nn.BatchNorm1d, widths[1:], after, factory)
 
     def forward(self, x: Tensor) -> Tensor:
-        _check_count(self.linears, self.plan.channel)
-        return channel_logits(self, self.plan, x)
+        if not is_scripting():
+            _check_count(self.linears, self.plan.channel)
+            return channel_logits(self, self.plan, x)
+        features = (left_crop(x) if self._crops else x).mean((2, 3))
+        if self._convolves:
+            features = features[:, :, None, None]
+        for layer, norm, relu in zip(self.linears, self.norms, self._relus):  # noqa: B905 (not in TorchScript)
+            features = norm(layer(features))
+            if relu:
+                features = torch.relu(features)
+        return features.flatten(1)
 
 
 class SpatialBranch(nn.Module):
@@ -95,6 +111,7 @@ class SpatialBranch(nn.Module):
     ) -> None:
         super().__init__()
         self.plan = Plan(channels, spatial=_layers("convs", after))
+        self._relus = _relus(after)  # for TorchScript
         convs = [nn.Conv2d(channels, hidden, 1, bias=bias[0], **factory)]
         for dilation, padding, b in zip(dilations, paddings, bias[1:-1], strict=True):
             convs.append(nn.Conv2d(hidden, hidden, 3, padding=padding, dilation=dilation, bias=b, **factory))
@@ -103,8 +120,15 @@ class SpatialBranch(nn.Module):
         self.norms = _norms(nn.BatchNorm2d, [hidden] * (len(convs) - 1) + [1], after, factory)
 
     def forward(self, x: Tensor) -> Tensor:
-        _check_count(self.convs, self.plan.spatial)
-        return spatial_logits(self, self.plan, x)
+        if not is_scripting():
+            _check_count(self.convs, self.plan.spatial)
+            return spatial_logits(self, self.plan, x)
+        features = x
+        for layer, norm, relu in zip(self.convs, self.norms, self._relus):  # noqa: B905 (not in TorchScript)
+            features = norm(layer(features))
+            if relu:
+                features = torch.relu(features)
+        return features
 
 
 def initialise(branch: nn.Module) -> None:

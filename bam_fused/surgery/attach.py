@@ -15,6 +15,7 @@ from torch import nn
 
 from bam_fused.modules import BAM
 from bam_fused.surgery.class_swap import Extension, swap, swap_back
+from bam_fused.surgery.scriptable import wrapping
 
 CHILD = "bam"
 
@@ -58,25 +59,31 @@ def _attended_before(original: type[nn.Module]) -> Extension:
     def forward(self: Any, x: Any, *args: Any, **kwargs: Any) -> Any:
         return original.forward(self, self.bam(x), *args, **kwargs)
 
-    return _extension(original, forward)
+    return _extension(original, forward, before=True)
 
 
 def _attended_after(original: type[nn.Module]) -> Extension:
     def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
         return self.bam(original.forward(self, *args, **kwargs))
 
-    return _extension(original, forward)
+    return _extension(original, forward, before=False)
 
 
-def _extension(original: type[nn.Module], forward: Callable[..., Any]) -> Extension:
+def _extension(original: type[nn.Module], forward: Callable[..., Any], before: bool) -> Extension:
+    """The forward takes any arguments, or the original's where TorchScript could compile it.
+
+    That is not where the original walks through its children: TorchScript would meet the BAM there.
+    """
     members: dict[str, Any] = {"forward": forward}
     hiding: tuple[type, ...] = ()
     if issubclass(original, nn.Sequential):
         hiding = (_HidesFromSequence,)
     elif issubclass(original, nn.ModuleDict):
         hiding = (_HidesFromDict,)
+    else:
+        members |= wrapping(original, before)
     if issubclass(original, nn.modules.batchnorm._BatchNorm):
-        members["qconfig"] = property(_refuse_conversion)
+        members |= {"qconfig": property(_refuse_conversion), "__jit_unused_properties__": ("qconfig",)}
     return Extension((Attended, *hiding), members)
 
 

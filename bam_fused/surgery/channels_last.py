@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from torch import Tensor
+from torch._jit_internal import is_scripting
 from torch.fx import Proxy
 
 from bam_fused.modules import BAM
@@ -15,10 +16,15 @@ class ChannelsLastBAM(BAM):
     """
 
     def forward(self, x: Tensor) -> Tensor:
+        if not is_scripting():
+            return self._forward(x)
+        return self._scripted(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+
+    def _forward(self, x: Tensor) -> Tensor:
         if isinstance(x, Proxy):  # torch.fx records the module as one node
-            return super().forward(x)
+            return super()._forward(x)
         if not isinstance(x, Tensor):
             raise TypeError(f"x must be a torch.Tensor, got {type(x).__name__}")
         if x.dim() != 4 or x.shape[3] != self.channels:
             raise ValueError(f"x must have shape (N, H, W, {self.channels}), got {tuple(x.shape)}")
-        return super().forward(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        return super()._forward(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import functools
+from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor, nn
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from bam_fused.composition.path import path_of
 from bam_fused.composition.plan import PLAN, Plan, plan_of
 from bam_fused.surgery.class_swap import Extension, swap, swap_back
+from bam_fused.surgery.scriptable import standing_for
 
 
 class Fused:
@@ -21,22 +22,28 @@ class Fused:
 
 
 def _fused(original: type[nn.Module]) -> Extension:
-    @functools.wraps(original.forward)  # tools that look at the signature see the original's
+    own, run = original.forward, _run
+
     def forward(self: nn.Module, *args: Any, **kwargs: Any) -> Tensor:
-        plan = plan_of(self)
-        if plan is not None and len(args) + len(kwargs) == 1:
-            x = args[0] if args else next(iter(kwargs.values()))
-            path = path_of(self, plan, x)
-            if path.run is not None:
-                return path.run(self, plan, x)
-        return original.forward(self, *args, **kwargs)
+        return run(self, own, args, kwargs)
 
     def extra_repr(self: nn.Module) -> str:
         plan = plan_of(self)
         ours = "" if plan is None else f"layout={plan.layout!r}, combine={plan.combine!r}"
         return ", ".join(filter(None, (original.extra_repr(self), ours)))
 
-    return Extension((Fused,), {"forward": forward, "extra_repr": extra_repr})
+    return Extension((Fused,), {"forward": standing_for(own, forward), "extra_repr": extra_repr})
+
+
+def _run(module: nn.Module, own: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+    """The forward of a replaced BAM: the fastest path there is, else its own."""
+    plan = plan_of(module)
+    if plan is not None and len(args) + len(kwargs) == 1:
+        x = args[0] if args else next(iter(kwargs.values()))
+        path = path_of(module, plan, x)
+        if path.run is not None:
+            return path.run(module, plan, x)
+    return own(module, *args, **kwargs)
 
 
 def is_fused(module: nn.Module) -> bool:
