@@ -63,4 +63,4 @@ def squeeze(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> tuple[Tens
     Source: Park et al., "BAM: Bottleneck Attention Module", BMVC 2018, sections 3.1 and 3.2: the average pooling of the
     channel branch and the 1x1 reduction of the spatial branch.
     """
-    return _squeeze.run(x, weight, bias)
+    return _squeeze(x, weight, bias)
