@@ -20,6 +20,8 @@ DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 def _check_tensor(name: str, value: object, dtypes: tuple[torch.dtype, ...]) -> Tensor:
     if not isinstance(value, Tensor):
         raise TypeError(f"{name} must be a torch.Tensor, got {type(value).__name__}")
+    if value.is_nested:
+        raise TypeError(f"{name} must be a dense (strided) tensor, got a nested tensor")
     if value.layout is not torch.strided:
         raise TypeError(f"{name} must be a dense (strided) tensor, got layout {value.layout}")
     if value.dtype not in dtypes:

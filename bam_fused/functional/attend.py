@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from bam_fused.functional.gate import gate
+from bam_fused.functional.recorded import Proxy, recorded
 
 
 def attend(x: Tensor, channel_logits: Tensor, spatial_logits: Tensor, combine: str) -> Tensor:
@@ -17,6 +18,8 @@ def attend(x: Tensor, channel_logits: Tensor, spatial_logits: Tensor, combine: s
     Raises:
         ValueError: the spatial map can not be broadcast to x's H and W.
     """
+    if isinstance(x, Proxy):
+        return recorded(attend, x, channel_logits, spatial_logits, combine)
     h, w = x.shape[2:]
     if spatial_logits.shape[2:] != x.shape[2:]:
         if spatial_logits.shape[2] not in (1, h) or spatial_logits.shape[3] not in (1, w):
@@ -34,6 +37,8 @@ def left_crop(x: Tensor) -> Tensor:
     Raises:
         ValueError: W < H or W >= 2H, where the authors' code fails too.
     """
+    if isinstance(x, Proxy):
+        return recorded(left_crop, x)
     h, w = x.shape[2:]
     if not h <= w < 2 * h:
         raise ValueError(f"x must have H <= W < 2H for legacy_pool, got {tuple(x.shape)}")

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from bam_fused import reference
 from bam_fused.backends import Choice
-from bam_fused.checks import check_gate
+from bam_fused.checks import check_combine, check_gate
+from bam_fused.functional.recorded import Proxy, recorded
 from bam_fused.ops import Operation, define, run_backward
 from bam_fused.ops.widen import compute_dtype
 
@@ -108,4 +109,8 @@ def gate(x: Tensor, channel_logits: Tensor, spatial_logits: Tensor, combine: str
     reproducible, and can be differentiated again; of x's size it keeps x alone. Source: Park et al., "BAM: Bottleneck
     Attention Module", BMVC 2018, equations 1 and 2.
     """
+    if isinstance(x, Proxy):
+        return recorded(gate, x, channel_logits, spatial_logits, combine)
+    if not isinstance(combine, str):
+        check_combine(combine)  # bytes would do for an operator
     return _gate(x, channel_logits, spatial_logits, combine)

@@ -15,6 +15,7 @@ from torch import Tensor
 from bam_fused import reference
 from bam_fused.backends import Choice
 from bam_fused.checks import check_feature_map
+from bam_fused.functional.recorded import Proxy, recorded
 from bam_fused.ops import Operation, define
 
 define(
@@ -58,4 +59,6 @@ def global_avg_pool(x: Tensor) -> Tensor:
     The gradient is handed on as a broadcast view (stride 0 over H and W), so the backward moves no feature map. Source:
     the average pooling of Park et al., "BAM: Bottleneck Attention Module", BMVC 2018, section 3.1.
     """
+    if isinstance(x, Proxy):
+        return recorded(global_avg_pool, x)
     return _global_avg_pool(x)

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from bam_fused import reference
 from bam_fused.checks import check_squeeze
+from bam_fused.functional.recorded import Proxy, recorded
 from bam_fused.ops import Operation, define
 from bam_fused.ops.widen import compute_dtype
 
@@ -63,4 +64,6 @@ def squeeze(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> tuple[Tens
     Source: Park et al., "BAM: Bottleneck Attention Module", BMVC 2018, sections 3.1 and 3.2: the average pooling of the
     channel branch and the 1x1 reduction of the spatial branch.
     """
+    if isinstance(x, Proxy):
+        return recorded(squeeze, x, weight, bias)
     return _squeeze(x, weight, bias)

@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from torch._jit_internal import is_scripting
 from torch.fx import Proxy
 
+from bam_fused.checks import check_feature_map
 from bam_fused.composition import scripted
 from bam_fused.composition.path import path_of
-from bam_fused.composition.plan import PLAN, Plan, containers
+from bam_fused.composition.plan import PLAN, Plan, child, containers
 from bam_fused.composition.run import finish
 from bam_fused.layouts import convert
 from bam_fused.layouts.recognise import bam_entries
@@ -53,7 +54,8 @@ class BAM(nn.Module):
 
     Raises:
         TypeError, ValueError: an option is not one of these, or ``channels // reduction`` is 0 and no `min_hidden` given.
-            When called: x is not (N, channels, H, W). In training BatchNorm1d refuses a batch of one, as always.
+            When called: x is not (N, channels, H, W) or not in the weights' dtype. In training BatchNorm1d refuses a batch
+            of one, as always.
     """
 
     if TYPE_CHECKING:
@@ -216,19 +218,39 @@ class BAM(nn.Module):
         return self._scripted(x)
 
     def _forward(self, x: Tensor) -> Tensor:
-        if isinstance(x, Proxy):  # torch.fx records the module as one node
+        if not isinstance(x, Proxy):
+            self._check(x)
+        elif (
+            x.tracer.root is not self
+        ):  # torch.fx records the module as one node, and walks through it at the root only
             return x.tracer.create_proxy("call_module", x.tracer.path_of_module(self), (x,), {})
+        plan = self.__dict__[PLAN]
+        try:
+            path = path_of(self, plan, x)
+            if path.run is not None:
+                return path.run(self, plan, x)
+            channel = None if self.channel is None else self.channel(x)
+            spatial = None if self.spatial is None else self.spatial(x)
+            return finish(self, plan, x, channel, spatial)
+        except Exception:
+            self._check_dtype(x)
+            raise
+
+    def _check(self, x: object) -> None:
         if not isinstance(x, Tensor):
             raise TypeError(f"x must be a torch.Tensor, got {type(x).__name__}")
+        if x.is_nested:
+            check_feature_map("x", x)
         if x.dim() != 4 or x.shape[1] != self.channels:
             raise ValueError(f"x must have shape (N, {self.channels}, H, W), got {tuple(x.shape)}")
+
+    def _check_dtype(self, x: Tensor) -> None:
+        """Say so if what a layer refused was x's dtype, which autocast does not mend where one of the two is float64."""
         plan = self.__dict__[PLAN]
-        path = path_of(self, plan, x)
-        if path.run is not None:
-            return path.run(self, plan, x)
-        channel = None if self.channel is None else self.channel(x)
-        spatial = None if self.spatial is None else self.spatial(x)
-        return finish(self, plan, x, channel, spatial)
+        dtype = child(self, (*plan.channel, *plan.spatial)[0].weight).weight.dtype
+        mended = torch.is_autocast_enabled(x.device.type) and torch.float64 not in (dtype, x.dtype)
+        if x.dtype != dtype and x.is_floating_point() and not mended:
+            raise TypeError(f"x must have dtype {dtype}, which the weights have, got {x.dtype}")
 
     def _scripted(self, x: Tensor) -> Tensor:
         """What TorchScript compiles; a branch that is not there adds nothing."""

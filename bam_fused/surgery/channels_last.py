@@ -21,10 +21,14 @@ class ChannelsLastBAM(BAM):
         return self._scripted(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
 
     def _forward(self, x: Tensor) -> Tensor:
-        if isinstance(x, Proxy):  # torch.fx records the module as one node
-            return super()._forward(x)
+        if isinstance(x, Proxy) and x.tracer.root is not self:
+            return super()._forward(x)  # as one node
+        if not isinstance(x, Proxy):
+            self._check_order(x)
+        return super()._forward(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+
+    def _check_order(self, x: object) -> None:
         if not isinstance(x, Tensor):
             raise TypeError(f"x must be a torch.Tensor, got {type(x).__name__}")
         if x.dim() != 4 or x.shape[3] != self.channels:
             raise ValueError(f"x must have shape (N, H, W, {self.channels}), got {tuple(x.shape)}")
-        return super()._forward(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import pytest
 import torch
 from torch import Tensor
@@ -11,6 +13,9 @@ import bam_fused
 X = torch.randn(2, 4, 3, 5)
 CHANNEL = torch.randn(2, 4)
 SPATIAL = torch.randn(2, 1, 3, 5)
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", UserWarning)  # nested tensors are a prototype
+    NESTED = torch.nested.nested_tensor([torch.ones(4, 3, 5)] * 2)
 
 GATE = {
     "x is a list": (dict(x=[1.0]), TypeError, "x must be a torch.Tensor, got list"),
@@ -19,6 +24,7 @@ GATE = {
     "x is of integers": (dict(x=X.long()), TypeError, "x must have dtype .*, got torch.int64"),
     "x is complex": (dict(x=X.to(torch.complex64)), TypeError, "x must have dtype .*, got torch.complex64"),
     "x is sparse": (dict(x=X.to_sparse()), TypeError, "x must be a dense .*, got layout torch.sparse_coo"),
+    "x is nested": (dict(x=NESTED), TypeError, "x must be a dense .*, got a nested tensor"),
     "channel_logits is a number": (
         dict(channel_logits=1.0),
         TypeError,
@@ -70,6 +76,7 @@ GATE = {
     "spatial_logits is elsewhere": (dict(spatial_logits=SPATIAL.to("meta")), ValueError, "spatial_logits .*got meta"),
     "combine is unknown": (dict(combine="mul"), ValueError, "combine must be one of .*, got 'mul'"),
     "combine is a number": (dict(combine=1), TypeError, "combine must be a string, .*, got int"),
+    "combine is of bytes": (dict(combine=b"sum"), TypeError, "combine must be a string, .*, got bytes"),
     "combine is None": (dict(combine=None), TypeError, "combine must be a string, .*, got NoneType"),
 }
 
@@ -94,6 +101,7 @@ POOL = {
     "x has rank 2": (CHANNEL, ValueError, r"x must have shape \(N, C, H, W\), got \(2, 4\)"),
     "x is of bytes": (X.to(torch.uint8), TypeError, "x must have dtype .*, got torch.uint8"),
     "x is sparse": (X.to_sparse(), TypeError, "x must be a dense"),
+    "x is nested": (NESTED, TypeError, "x must be a dense .*, got a nested tensor"),
 }
 
 

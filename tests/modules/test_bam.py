@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import warnings
 
 import pytest
 import torch
@@ -293,12 +294,50 @@ def test_bad_options(options, error, message):
         (torch.ones(2, 32, 4), ValueError, r"x must have shape \(N, 32, H, W\), got \(2, 32, 4\)"),
         (torch.ones(2, 16, 4, 4), ValueError, r"x must have shape \(N, 32, H, W\), got \(2, 16, 4, 4\)"),
         (torch.ones(2, 32, 4, 4, dtype=torch.int32), TypeError, "x must have dtype"),
+        (
+            torch.ones(2, 32, 4, 4, dtype=torch.float64),
+            TypeError,
+            "x must have dtype torch.float32, .* got torch.float64",
+        ),
+        (
+            torch.ones(2, 32, 4, 4, dtype=torch.bfloat16),
+            TypeError,
+            "x must have dtype torch.float32, .* got torch.bfloat16",
+        ),
         ([1, 2], TypeError, "x must be a torch.Tensor, got list"),
     ],
 )
 def test_bad_x(x, error, message):
     with pytest.raises(error, match=message):
         BAM(32)(x)
+
+
+@pytest.mark.parametrize("options", [{}, {"branches": "spatial"}])
+def test_a_float64_map_under_autocast(options):
+    with torch.autocast("cpu", torch.bfloat16), pytest.raises(TypeError, match=r"x must have dtype torch\.float32"):
+        BAM(32, **options)(torch.ones(2, 32, 4, 4, dtype=torch.float64))
+
+
+def test_a_nested_map():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # nested tensors are a prototype
+        x = torch.nested.nested_tensor([torch.ones(32, 3, 5)] * 2)
+    with pytest.raises(TypeError, match=r"x must be a dense .*, got a nested tensor"):
+        BAM(32)(x)
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"legacy_pool": True, "mlp": "conv"}, {"branches": "channel"}, {"branches": "spatial"},
+                {"identity_start": True}]
+)  # fmt: skip
+def test_fx_traces_a_bam_and_what_has_one(options):
+    bam = randomise(BAM(32, **options)).double().eval()
+    traced, outer = torch.fx.symbolic_trace(bam), torch.fx.symbolic_trace(nn.Sequential(bam))
+    assert [node.op for node in outer.graph.nodes] == ["placeholder", "call_module", "output"]
+    for size in ((7, 9), (8, 8)):
+        x = feature_map(2, 32, *size)
+        for module in (traced, outer, pickle.loads(pickle.dumps(traced))):
+            torch.testing.assert_close(module(x), bam(x), rtol=1e-12, atol=1e-12)
 
 
 def test_legacy_pool():
