@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bam_fused import reference
-from bam_fused.composition.from_layout import entry_names, make_plan
+from bam_fused.composition.from_layout import child_names, entry_names, make_plan
 from bam_fused.composition.plan import Plan, plan_of
 from bam_fused.composition.run import logits
 from bam_fused.composition.verify import Differs, verify
@@ -76,7 +76,7 @@ def attention_maps(model: nn.Module, images: Any) -> list[AttentionMap]:
 def _plan(module: nn.Module) -> Plan | None:
     """The plan of a module that is a BAM: the one it carries, or what `replace_bam` would give it."""
     plan = plan_of(module)
-    fit = None if plan is not None else recognise(entry_names(module), live=True)
+    fit = None if plan is not None else recognise(entry_names(module), child_names(module))
     if fit is None:
         return plan
     try:

@@ -14,6 +14,11 @@ def entry_names(module: nn.Module) -> list[str]:
     return [name for name, _ in named]
 
 
+def child_names(module: nn.Module) -> set[str]:
+    """The names of all children, at any depth, one that is there twice under both."""
+    return {name for name, _ in module.named_modules(remove_duplicate=False)}
+
+
 def make_plan(module: nn.Module, fit: Fit) -> Plan:
     """The plan of a live module whose entries fit a layout.
 
@@ -22,12 +27,13 @@ def make_plan(module: nn.Module, fit: Fit) -> Plan:
     """
     children = dict(module.named_modules(remove_duplicate=False))
     channel, spatial = (tuple(_layer(row, children) for row in rows) for rows in (fit.channel, fit.spatial))
+    first = children[(fit.spatial or fit.channel)[0].layer]
     return Plan(
-        channels=children[fit.spatial[0].layer].weight.shape[1],
+        channels=first.weight.shape[1],
         channel=channel,
         spatial=spatial,
         combine=fit.layout.combine,
-        convolves=isinstance(children[fit.channel[0].layer], nn.Conv2d),
+        convolves=bool(fit.channel) and isinstance(children[fit.channel[0].layer], nn.Conv2d),
         containers=containers(module, (*channel, *spatial)),
         layout=fit.layout.name,
     )

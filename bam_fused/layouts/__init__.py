@@ -3,18 +3,25 @@
 A new one is a file with its table, a line here, and a worked case in the tests.
 """
 
+from bam_fused.layouts.albertter import ALBERTTER
+from bam_fused.layouts.asdf2kr import ASDF2KR
 from bam_fused.layouts.bobmcdear import BOBMCDEAR
 from bam_fused.layouts.changzy00 import CHANGZY00
+from bam_fused.layouts.ee898 import EE898
 from bam_fused.layouts.fightingcv import FIGHTINGCV
-from bam_fused.layouts.indexed import INDEXED, MINDSPORE, POOL_INSIDE
+from bam_fused.layouts.gazaphrenology import GAZAPHRENOLOGY
+from bam_fused.layouts.indexed import DSC_BAM, INDEXED, MINDSPORE, POOL_INSIDE
 from bam_fused.layouts.layout import Layout
 from bam_fused.layouts.official import OFFICIAL
 from bam_fused.layouts.pytorchcv import PYTORCHCV
 from bam_fused.layouts.renovamen import RENOVAMEN
+from bam_fused.layouts.simpleresearch import SIMPLERESEARCH
 
-LAYOUTS: dict[str, Layout] = {
-    layout.name: layout
-    for layout in (OFFICIAL, PYTORCHCV, FIGHTINGCV, CHANGZY00, RENOVAMEN, BOBMCDEAR, INDEXED, POOL_INSIDE, MINDSPORE)
-}
+_ALL = (
+    OFFICIAL, PYTORCHCV, FIGHTINGCV, CHANGZY00, RENOVAMEN, BOBMCDEAR, ASDF2KR, EE898, SIMPLERESEARCH, GAZAPHRENOLOGY,
+    ALBERTTER, INDEXED, POOL_INSIDE, DSC_BAM, MINDSPORE,
+)  # fmt: skip
+
+LAYOUTS: dict[str, Layout] = {layout.name: layout for layout in _ALL}
 
 __all__ = ["LAYOUTS"]

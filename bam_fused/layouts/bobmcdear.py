@@ -20,4 +20,5 @@ BOBMCDEAR = Layout(
     ),
     combine="product",
     mlp="conv",
+    dilation_is_open=True,
 )

@@ -27,7 +27,7 @@ def to_canonical(fit: Fit, entries: Mapping[str, Any]) -> dict[str, Tensor]:
             if value.shape != shape:
                 raise ValueError(
                     f"{here} has shape {tuple(value.shape)}, where {shape} goes with the {channels} channels and hidden "
-                    f"width {hidden} that {fit.spatial[0].layer}.weight shows"
+                    f"width {hidden} that {_first(fit).layer}.weight shows"
                 )
             canonical[key] = value
     return canonical
@@ -59,19 +59,21 @@ def from_canonical(name: str, bam: Structure, state: Mapping[str, Tensor]) -> di
     if name not in LAYOUTS:
         raise ValueError(f"name must be one of {tuple(LAYOUTS)}, got {name!r}")
     layout = LAYOUTS[name]
-    if bam.branches != "both" or bam.identity_start:
+    if bam.identity_start or (bam.branches != "both" and not layout.partial):
         raise ValueError(f"name {name!r} does not fit: it has two branches and no residual_scale")
-    if bam.combine != layout.combine and not layout.combine_is_open:
+    if bam.branches == "both" and bam.combine != layout.combine and not layout.combine_is_open:
         raise ValueError(
             f"name {name!r} does not fit: it combines by {layout.combine!r}, this module by {bam.combine!r}"
         )
     fit = layout.rows(_repeats(layout.channel, bam.channel_after), _repeats(layout.spatial, bam.spatial_after))
+    if layout.partial:
+        fit = fit.present({here for key, here, _ in fit.entries() if key in state})
     for branch, rows, here in (
         ("channel", fit.channel, bam.channel_after),
         ("spatial", fit.spatial, bam.spatial_after),
     ):
         theirs = tuple(row.after for row in rows)
-        if theirs != here:
+        if rows and theirs != here:
             raise ValueError(
                 f"name {name!r} does not fit: its {branch} layers are followed by {theirs}, these by {here}"
             )
@@ -87,34 +89,58 @@ def _mlp_weight(key: str, value: Tensor, conv: bool) -> Tensor:
 
 
 def widths(fit: Fit, entries: Mapping[str, Any]) -> tuple[int, int]:
-    """(channels, hidden width), from the weight of the 1x1 reduction.
+    """(channels, hidden width), from the weight of the 1x1 reduction, or of the first Linear where there is none.
 
     Raises:
-        ValueError: that weight is not (hidden, channels, 1, 1).
+        ValueError: that weight is not (hidden, channels, 1, 1), or (hidden, channels).
     """
-    key = f"{fit.spatial[0].layer}.weight"
+    key = f"{_first(fit).layer}.weight"
     shape = tuple(entries[key].shape)
-    if len(shape) != 4 or shape[2:] != (1, 1):
+    if not (len(shape) == 4 and shape[2:] == (1, 1)) and not (len(shape) == 2 and not fit.spatial):
         raise ValueError(f"{key} must have shape (hidden, channels, 1, 1), got {shape}")
     return shape[1], shape[0]
 
 
+def _first(fit: Fit) -> Row:
+    """The layer that shows both widths."""
+    return (fit.spatial or fit.channel)[0]
+
+
 def options(fit: Fit, channels: int, hidden: int, keys: Any) -> dict[str, Any]:
-    """The arguments of `BAM` that make these layers, but for combine, dilation and padding, which keys do not tell."""
+    """The arguments of `BAM` that make these layers, but for combine, dilation and padding, which keys do not tell.
+
+    Raises:
+        ValueError: the hidden layers of a branch are followed by different things, which `BAM` does not have.
+    """
     exact = channels // hidden > 0 and channels // (channels // hidden) == hidden
-    return {
+    given: dict[str, Any] = {
         "channels": channels,
         "reduction": channels // hidden if exact else channels,
         "min_hidden": None if exact else hidden,
-        "channel_layers": len(fit.channel) - 1,
-        "spatial_layers": len(fit.spatial) - 2,
-        "channel_hidden": fit.channel[0].after,
-        "spatial_reduce": fit.spatial[0].after,
-        "spatial_hidden": fit.spatial[1].after,
-        "final": fit.channel[-1].after,
-        "channel_bias": tuple(f"{row.layer}.bias" in keys for row in fit.channel),
-        "spatial_bias": tuple(f"{row.layer}.bias" in keys for row in fit.spatial),
+        "branches": "both" if fit.channel and fit.spatial else "channel" if fit.channel else "spatial",
     }
+    finals = {"channel": "none", "spatial": "none"}
+    if fit.channel:
+        given["channel_layers"] = len(fit.channel) - 1
+        given["channel_hidden"] = _same(fit.channel[:-1])
+        given["channel_bias"] = tuple(f"{row.layer}.bias" in keys for row in fit.channel)
+        finals["channel"] = fit.channel[-1].after
+    if fit.spatial:
+        given["spatial_layers"] = len(fit.spatial) - 2
+        given["spatial_reduce"] = fit.spatial[0].after
+        given["spatial_hidden"] = _same(fit.spatial[1:-1])
+        given["spatial_bias"] = tuple(f"{row.layer}.bias" in keys for row in fit.spatial)
+        finals["spatial"] = fit.spatial[-1].after
+    there = [final for branch, final in finals.items() if given["branches"] in ("both", branch)]
+    return given | {"final": there[0] if len(set(there)) == 1 else tuple(finals.values())}
+
+
+def _same(rows: tuple[Row, ...]) -> str:
+    """What follows each of these layers."""
+    after = {row.layer: row.after for row in rows}
+    if len(set(after.values())) != 1:
+        raise ValueError(f"no BAM has hidden layers of one branch that are followed by different things: {after}")
+    return rows[0].after
 
 
 def _shape(key: str, fit: Fit, channels: int, hidden: int) -> tuple[int, ...]:

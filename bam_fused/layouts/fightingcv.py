@@ -17,4 +17,6 @@ FIGHTINGCV = Layout(
     ),
     combine="sum",
     dilation=2,
+    dilation_is_open=True,
+    partial=True,  # without the BatchNorms of the channel branch
 )

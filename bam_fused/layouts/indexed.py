@@ -27,6 +27,13 @@ POOL_INSIDE = variant(
     crops=False,
 )
 
+DSC_BAM = variant(
+    POOL_INSIDE,
+    "dsc-bam",
+    source="blacklancer/DSC-BAM, models/BAM.py: BatchNorm and ReLU at the end of the channel branch",
+    channel=(Row(_C + "2", _C + "3", _C + "4"), Row(_C + "5", _C + "6", _C + "7")),
+)
+
 MINDSPORE = variant(
     INDEXED,
     "mindspore",

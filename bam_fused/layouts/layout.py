@@ -57,19 +57,26 @@ class Layout:
     """How its own code combines the branches."""
     combine_is_open: bool = False
     """Whether code with these very names is in use that combines them otherwise."""
-    dilation: int = 4
-    """The dilation its own code takes by default."""
+    dilation: int | tuple[int, ...] = 4
+    """The dilation its own code takes by default; a tuple where each convolution has another."""
+    dilation_is_open: bool = False
+    """Whether its own code takes it as an argument, so that a checkpoint may be of another."""
     mlp: str = "linear"
     """"linear" or "conv": what the layers of its channel branch are."""
     crops: bool = False
     """Whether its own code pools only the left H x H crop of a wider map."""
     norm_entries: tuple[str, ...] = NORM_ENTRIES
     """What it calls the entries of a BatchNorm, in the order of `NORM_ENTRIES`."""
+    partial: bool = False
+    """Whether code with these names is in use that leaves out norms or a whole branch."""
 
-    @property
-    def roots(self) -> frozenset[str]:
-        """The children of the module that every row starts from: a cheap first look."""
-        return frozenset(row.layer.split(".")[0] for row in (*self.channel, *self.spatial) if not row.repeated)
+    def may_be(self, children: Collection[str]) -> bool:
+        """Whether a module with these direct children may follow this layout: a cheap first look."""
+        branches = [
+            {row.layer.split(".")[0] for row in rows if not row.repeated} for rows in (self.channel, self.spatial)
+        ]
+        there = [roots.issubset(children) for roots in branches]
+        return any(there) if self.partial else all(there)
 
     def rows(self, channel_repeats: int, spatial_repeats: int) -> Fit:
         """The rows written out for so many repeated layers."""
@@ -83,6 +90,11 @@ class Fit:
     layout: Layout
     channel: tuple[Row, ...]
     spatial: tuple[Row, ...]
+
+    @property
+    def dilation_is_a_guess(self) -> bool:
+        """Whether a checkpoint may be of code that took another dilation than the layout's."""
+        return bool(self.spatial) and (self.layout.dilation_is_open or not self.channel)
 
     def layers(self) -> Iterator[tuple[str, str, Row]]:
         """For each layer: its canonical path in `BAM`, that of its norm, and its row."""
@@ -100,35 +112,59 @@ class Fit:
                 for canonical, here in zip(NORM_ENTRIES, self.layout.norm_entries, strict=False):
                     yield f"{norm}.{canonical}", f"{row.norm}.{here}", canonical != "num_batches_tracked"
 
-    def misfit(self, keys: Collection[str], live: bool = False) -> tuple[list[str], list[str]]:
+    def misfit(self, keys: Collection[str], children: Collection[str] | None = None) -> tuple[list[str], list[str]]:
         """The entries that are missing from keys and those that are none of this layout's.
 
-        A live module's norms may be of another kind (GroupNorm under the same name) and lack any of the entries.
+        A live module, of which all children are named, may have norms of another kind (GroupNorm under the same name)
+        that lack any of the entries.
         """
-        norms = tuple(f"{row.norm}." for _, _, row in self.layers() if row.norm is not None)
+        norms = tuple(f"{row.norm}." for _, _, row in self.layers() if row.norm in (children or ()))
         entries = list(self.entries())
-        missing = [
-            key for _, key, needed in entries if needed and key not in keys and not (live and key.startswith(norms))
-        ]
+        missing = [key for _, key, needed in entries if needed and key not in keys and not key.startswith(norms)]
         known = {key for _, key, _ in entries}
         return missing, [key for key in keys if key not in known]
 
+    def present(self, keys: Collection[str], children: Collection[str] | None = None) -> Fit:
+        """Without the branches that have no layer there, unless neither has, and without the norms that are not there."""
 
-def fit(layout: Layout, keys: Collection[str], live: bool = False) -> Fit:
-    """The layout with as many repeated layers as the keys hold; see `Fit.misfit` for whether it fits."""
+        def there(norm: str) -> bool:
+            return norm in children if children is not None else any(key.startswith(f"{norm}.") for key in keys)
+
+        branches = [
+            tuple(replace(row, norm=row.norm if row.norm and there(row.norm) else None) for row in rows)
+            if any(f"{row.layer}.weight" in keys for row in rows)
+            else ()
+            for rows in (self.channel, self.spatial)
+        ]
+        return Fit(self.layout, *branches) if any(branches) else self
+
+
+def fit(layout: Layout, keys: Collection[str], children: Collection[str] | None = None) -> Fit:
+    """The layout with as many repeated layers as the keys hold; see `Fit.misfit` for whether it fits.
+
+    Args:
+        layout: the layout.
+        keys: names of parameters and buffers.
+        children: the names of all children, of a live module.
+    """
+
+    def written_out(counts: list[int]) -> Fit:
+        rows = layout.rows(*counts)
+        return rows.present(keys, children) if layout.partial else rows
+
     counts = [_count(branch, keys) for branch in (layout.channel, layout.spatial)]
-    best = layout.rows(*counts)
+    best = written_out(counts)
     for number in range(2):  # a last layer numbered like the hidden ones counts as one too many
         fewer = [count - (index == number) for index, count in enumerate(counts)]
         if min(fewer) >= 0:
-            other = layout.rows(*fewer)
-            if _misfits(other, keys, live) < _misfits(best, keys, live):
+            other = written_out(fewer)
+            if _misfits(other, keys, children) < _misfits(best, keys, children):
                 best, counts = other, fewer
     return best
 
 
-def _misfits(candidate: Fit, keys: Collection[str], live: bool) -> int:
-    missing, unexpected = candidate.misfit(keys, live)
+def _misfits(candidate: Fit, keys: Collection[str], children: Collection[str] | None) -> int:
+    missing, unexpected = candidate.misfit(keys, children)
     return len(missing) + len(unexpected)
 
 

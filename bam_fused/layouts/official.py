@@ -16,4 +16,5 @@ OFFICIAL = Layout(
     combine="product",
     combine_is_open=True,
     crops=True,
+    partial=True,  # without the channel branch's BatchNorm, without any, with one branch
 )

@@ -14,35 +14,58 @@ from bam_fused.wrappers import unwrapped_name, unwrapped_names
 _NESTED = ("state_dict", "model_state_dict", "model")  # where training scripts put the weights
 
 
-def recognise(keys: Collection[str], live: bool = False) -> Fit | None:
-    """The layout whose entries these are, all of them and no others; None if there is none."""
+def recognise(keys: Collection[str], children: Collection[str] | None = None) -> Fit | None:
+    """The layout whose entries these are, all of them and no others; None if there is none.
+
+    Args:
+        keys: names of parameters and buffers.
+        children: the names of all children, of a live module.
+    """
     for layout in LAYOUTS.values():
-        candidate = fit(layout, keys, live)
-        if candidate.misfit(keys, live) == ([], []):
+        candidate = fit(layout, keys, children)
+        if candidate.misfit(keys, children) == ([], []):
             return candidate
     return None
 
 
-def closest(keys: Collection[str], live: bool = False) -> tuple[Fit, list[str], list[str]] | None:
+def closest(keys: Collection[str], children: Collection[str] | None = None) -> tuple[Fit, list[str], list[str]] | None:
     """The layout that shares at least half of its entries with keys, what it misses and what it does not know."""
     best, best_share = None, 0.5
     for layout in LAYOUTS.values():
-        candidate = fit(layout, keys, live)
+        candidate = fit(layout, keys, children)
         needed = [key for _, key, needed in candidate.entries() if needed]
         share = sum(key in keys for key in needed) / len(needed)
         if share > best_share or (share == best_share and best is None):
-            best, best_share = (candidate, *candidate.misfit(keys, live)), share
+            best, best_share = (candidate, *candidate.misfit(keys, children)), share
     return best
 
 
-def why_not(keys: Collection[str], live: bool = False, most: int = 30) -> str:
+def why_not(keys: Collection[str], children: Collection[str] | None = None, most: int = 30) -> str:
     """Why keys fit no layout; of those that half match, at most so many are named."""
-    near = closest(keys, live)
+    near = closest(keys, children)
     if near is None:
         return f"its entries ({_few(sorted(keys), min(most, 6))}) fit no known layout"
     candidate, missing, unexpected = near
-    parts = [f"lacks {_few(missing, most)}"] * bool(missing) + [f"also has {_few(unexpected, most)}"] * bool(unexpected)
+    parts = [*_missing(candidate, missing, most), *[f"also has {_few(unexpected, most)}"] * bool(unexpected)]
     return f"its entries are nearly those of layout {candidate.layout.name!r}, but it {' and '.join(parts)}"
+
+
+def _missing(candidate: Fit, missing: list[str], most: int) -> list[str]:
+    """What is missing, in words: a branch, the norms of layers that are there, single entries."""
+    parts, named = [], set()
+    for branch, rows in (("channel", candidate.channel), ("spatial", candidate.spatial)):
+        if rows and all(f"{row.layer}.weight" in missing for row in rows):
+            parts.append(f"has no {branch} branch ({rows[0].layer} and so on)")
+            named |= {key for key in missing for row in rows if key.startswith((f"{row.layer}.", f"{row.norm}."))}
+    bare = []
+    for _, _, row in candidate.layers():
+        norm = {key for _, key, needed in candidate.entries() if needed and key.startswith(f"{row.norm}.")}
+        if norm and norm.isdisjoint(named) and norm.issubset(missing):
+            bare.append(row.layer)
+            named |= norm
+    rest = [key for key in missing if key not in named]
+    parts += [f"has no BatchNorm after {_few(bare, most)}"] * bool(bare)
+    return parts + [f"lacks {_few(rest, most)}"] * bool(rest)
 
 
 def _few(keys: list[str], most: int) -> str:
@@ -88,7 +111,11 @@ def find_bams(entries: Mapping[str, Any]) -> dict[str, Fit]:
 
 def _candidates(entries: Mapping[str, Any]) -> dict[str, None]:
     """The prefixes at which the first layer of a layout stands, in the state_dict's order."""
-    firsts = {layout.channel[0].at(0, 0).layer + ".weight" for layout in LAYOUTS.values()}
+    firsts = {
+        rows[0].at(0, 0).layer + ".weight"
+        for layout in LAYOUTS.values()
+        for rows in ((layout.channel, layout.spatial) if layout.partial else (layout.channel,))
+    }
     return {
         key.removesuffix(first): None
         for key in entries

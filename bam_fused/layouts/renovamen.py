@@ -15,4 +15,5 @@ RENOVAMEN = Layout(
     ),
     combine="sum",
     mlp="conv",
+    dilation_is_open=True,
 )

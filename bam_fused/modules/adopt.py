@@ -7,7 +7,7 @@ from typing import TypeVar, cast
 
 from torch import nn
 
-from bam_fused.composition.from_layout import entry_names, make_plan
+from bam_fused.composition.from_layout import child_names, entry_names, make_plan
 from bam_fused.composition.verify import Differs, verify
 from bam_fused.layouts import convert
 from bam_fused.layouts.layout import Fit
@@ -22,10 +22,10 @@ def adopt(make: Callable[..., Module], module: nn.Module, legacy_pool: bool | No
     if not isinstance(module, nn.Module):
         raise TypeError(f"module must be a torch.nn.Module, got {type(module).__name__}")
     module = unwrapped(module)
-    names = entry_names(module)
-    fit = recognise(names, live=True)
+    names, children = entry_names(module), child_names(module)
+    fit = recognise(names, children)
     if fit is None:
-        raise ValueError(f"module can not be read as a BAM: {why_not(names, live=True)}")
+        raise ValueError(f"module can not be read as a BAM: {why_not(names, children)}")
     try:
         plan = verify(module, make_plan(module, fit), legacy_pool).plan
     except Differs as differs:
@@ -33,12 +33,12 @@ def adopt(make: Callable[..., Module], module: nn.Module, legacy_pool: bool | No
     _check_activations(module, fit)
     dilated = [cast(nn.Conv2d, module.get_submodule(row.layer)) for row in fit.spatial[1:-1]]
     state = dict(module.named_parameters(remove_duplicate=False))
+    paddings = [conv.dilation[0] if conv.padding == "same" else int(conv.padding[0]) for conv in dilated]
     bam = make(
         **convert.options(fit, *convert.widths(fit, state), state),
         combine=plan.combine,
         mlp="conv" if plan.convolves else "linear",
-        dilation=[conv.dilation[0] for conv in dilated],
-        padding=[conv.dilation[0] if conv.padding == "same" else int(conv.padding[0]) for conv in dilated],
+        **({"dilation": [conv.dilation[0] for conv in dilated], "padding": paddings} if dilated else {}),
         legacy_pool=plan.crops,
         device="meta",  # every layer is put in below
     )

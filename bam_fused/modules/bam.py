@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -40,7 +41,7 @@ class BAM(nn.Module):
         channel_layers, spatial_layers: how many hidden Linear layers, how many dilated convolutions.
         channel_hidden, spatial_hidden: what follows them: "none", "relu", "bn" or "bn-relu".
         spatial_reduce: what follows the 1x1 reduction; None takes `spatial_hidden`.
-        final: what follows the last layer of each branch.
+        final: what follows the last layer of each branch, one value or two: (channel, spatial).
         channel_bias, spatial_bias: whether the layers have a bias, one bool or one for each layer.
         mlp: "linear", or "conv" for 1x1 convolutions with BatchNorm2d (the same arithmetic).
         padding: of the 3x3 convolutions; None takes the dilation, which keeps the map's size. Smaller values exist in
@@ -76,7 +77,7 @@ class BAM(nn.Module):
         channel_hidden: str = "relu",
         spatial_hidden: str = "relu",
         spatial_reduce: str | None = None,
-        final: str = "bn",
+        final: str | Sequence[str] = "bn",
         channel_bias: bool | Sequence[bool] = True,
         spatial_bias: bool | Sequence[bool] = True,
         mlp: str = "linear",
@@ -152,8 +153,8 @@ class BAM(nn.Module):
                 names otherwise; for the authors' names, in use with sum and with product, it must be given.
             prefix: path of the BAM in `state`, such as "bam1" or "features.stage2.unit1.bam"; may be left out where
                 there is only one.
-            dilation, padding, legacy_pool: what no checkpoint tells; None takes what the layout's own code does, and a
-                padding equal to the dilation. See `BAM`.
+            dilation, padding, legacy_pool: what no checkpoint tells; None takes what the layout's own code does, with a
+                warning where that code takes several dilations, and a padding equal to the dilation. See `BAM`.
 
         Raises:
             TypeError: state is not a mapping of names to tensors.
@@ -162,14 +163,20 @@ class BAM(nn.Module):
         """
         fit, entries = bam_entries(state, prefix)
         if combine is None:
-            if fit.layout.combine_is_open:
+            if fit.layout.combine_is_open and fit.channel and fit.spatial:
                 raise ValueError(
                     f"combine must be given for layout {fit.layout.name!r}: its names are in use with 'product' (the "
                     "authors' code and checkpoints) and with 'sum'"
                 )
             combine = fit.layout.combine
         canonical = convert.to_canonical(fit, entries)
-        weight = canonical["spatial.convs.0.weight"]
+        weight = next(iter(canonical.values()))
+        if dilation is None and fit.dilation_is_a_guess:
+            warnings.warn(
+                f"dilation is a guess: no checkpoint tells it, and code with the names of layout {fit.layout.name!r} takes "
+                f"several, {fit.layout.dilation} by default; give dilation=...",
+                stacklevel=2,
+            )
         bam = cls(
             **convert.options(fit, *convert.widths(fit, entries), entries),
             dilation=fit.layout.dilation if dilation is None else dilation,
@@ -204,8 +211,7 @@ class BAM(nn.Module):
         """This module's state_dict under another implementation's keys, in its order, sharing memory.
 
         Args:
-            name: "official", "pytorchcv", "fightingcv", "changzy00", "renovamen", "bobmcdear", "indexed",
-                "indexed-pool-inside" or "mindspore".
+            name: one of `bam_fused.layouts.LAYOUTS`, such as "official" or "pytorchcv"; the README lists them.
 
         Raises:
             TypeError, ValueError: no such layout, or that implementation has other layers, or combines them otherwise.

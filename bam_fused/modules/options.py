@@ -59,7 +59,7 @@ class BAMOptions:
     channel_hidden: str = "relu"
     spatial_hidden: str = "relu"
     spatial_reduce: str | None = None
-    final: str = "bn"
+    final: str | Sequence[str] = "bn"
     channel_bias: bool | Sequence[bool] = True
     spatial_bias: bool | Sequence[bool] = True
     mlp: str = "linear"
@@ -73,8 +73,10 @@ class BAMOptions:
             _check_count(name, getattr(self, name))
         check_combine(self.combine)
         _check_choice("branches", self.branches, ("both", "channel", "spatial"))
-        for name in ("channel_hidden", "spatial_hidden", "final"):
+        for name in ("channel_hidden", "spatial_hidden"):
             _check_choice(name, getattr(self, name), AFTER)
+        for final in self.finals:
+            _check_choice("final", final, AFTER)
         if self.spatial_reduce is not None:
             _check_choice("spatial_reduce", self.spatial_reduce, AFTER)
         _check_choice("mlp", self.mlp, ("linear", "conv"))
@@ -95,6 +97,15 @@ class BAMOptions:
         return max(self.min_hidden or 1, self.channels // self.reduction)
 
     @property
+    def finals(self) -> tuple[str, str]:
+        """What follows the last layer of the channel branch and of the spatial branch."""
+        if isinstance(self.final, str) or not isinstance(self.final, Sequence):
+            return self.final, self.final
+        if len(self.final) != 2:
+            raise ValueError(f"final must be one of {AFTER} or two, one for each branch, got {len(self.final)}")
+        return self.final[0], self.final[1]
+
+    @property
     def channel_widths(self) -> tuple[int, ...]:
         """The width before, between and after the layers of the channel branch."""
         return (self.channels, *[self.hidden] * self.channel_layers, self.channels)
@@ -102,12 +113,16 @@ class BAMOptions:
     @property
     def channel_after(self) -> tuple[str, ...]:
         """What follows each layer of the channel branch."""
-        return (*[self.channel_hidden] * self.channel_layers, self.final)
+        return (*[self.channel_hidden] * self.channel_layers, self.finals[0])
 
     @property
     def spatial_after(self) -> tuple[str, ...]:
         """What follows each layer of the spatial branch."""
-        return (self.spatial_reduce or self.spatial_hidden, *[self.spatial_hidden] * self.spatial_layers, self.final)
+        return (
+            self.spatial_reduce or self.spatial_hidden,
+            *[self.spatial_hidden] * self.spatial_layers,
+            self.finals[1],
+        )
 
     @property
     def dilations(self) -> tuple[int, ...]:

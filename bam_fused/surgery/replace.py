@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from bam_fused.composition import verify as verification
-from bam_fused.composition.from_layout import entry_names, make_plan
+from bam_fused.composition.from_layout import child_names, entry_names, make_plan
 from bam_fused.composition.plan import plan_of
 from bam_fused.composition.verify import Differs, Verified
 from bam_fused.layouts import LAYOUTS
@@ -134,11 +134,11 @@ def _verified(module: nn.Module, fit: Fit, check: bool, legacy_pool: bool | None
 
 
 def _looks_like_layout(module: nn.Module) -> bool:
-    return any(layout.roots.issubset(module._modules.keys()) for layout in LAYOUTS.values())
+    return any(layout.may_be(module._modules.keys()) for layout in LAYOUTS.values())
 
 
 def _fit(module: nn.Module) -> Fit | None:
-    return recognise(entry_names(module), live=True) if _looks_like_layout(module) else None
+    return recognise(entry_names(module), child_names(module)) if _looks_like_layout(module) else None
 
 
 def _stranger(name: str, module: nn.Module) -> Entry | None:
@@ -147,7 +147,9 @@ def _stranger(name: str, module: nn.Module) -> Entry | None:
     if not called and not shaped:
         return None
     keys = entry_names(module)
-    near = closest(keys, live=True) if shaped else None
+    near = closest(keys, child_names(module)) if shaped else None
     if not keys or not (called or near):
         return None
-    return Entry(name, type(module).__name__, near and near[0].layout.name, reason=why_not(keys, live=True, most=3))
+    return Entry(
+        name, type(module).__name__, near and near[0].layout.name, reason=why_not(keys, child_names(module), most=3)
+    )

@@ -4,7 +4,20 @@ import copy
 
 import pytest
 import torch
-from implementations import PUBLIC, Asdf2krBAM, IndexedBAM, OfficialBAM, RenovamenBAM, feature_map, randomise
+from implementations import (
+    PARTIAL,
+    PUBLIC,
+    Ee898BAM,
+    GazaphrenologyBAM,
+    IndexedBAM,
+    OfficialBAM,
+    OneBranch,
+    RenovamenBAM,
+    STANetBAM,
+    WithoutNorms,
+    feature_map,
+    randomise,
+)
 from torch import nn
 
 from bam_fused import BAM
@@ -24,7 +37,7 @@ def assert_same_output(bam, module, channels=32):
 def test_every_layout_and_its_round_trip(layout):
     module = randomise(PUBLIC[layout](32)).double()
     state = module.state_dict()
-    bam = BAM.from_state_dict(state, combine="sum" if LAYOUTS[layout].combine == "sum" else "product")
+    bam = BAM.from_state_dict(state, combine=LAYOUTS[layout].combine, dilation=LAYOUTS[layout].dilation)
     assert_same_output(bam, module)
     back = bam.to_layout(layout)
     assert list(back) == list(state)
@@ -43,11 +56,62 @@ def test_every_table_can_be_written_and_recognised(name):
         channel_hidden=fit.channel[0].after,
         spatial_hidden=fit.spatial[1].after,
         spatial_reduce=fit.spatial[0].after,
-        final=fit.channel[-1].after,
+        final=(fit.channel[-1].after, fit.spatial[-1].after),
     )
     state = bam.to_layout(name)
     again = BAM.from_state_dict(state, combine=layout.combine, dilation=4)
     assert_same_output(randomise(again).double(), randomise(bam).double())
+
+
+@pytest.mark.parametrize("case", PARTIAL)
+def test_copies_that_leave_something_out(case):
+    layout, make = PARTIAL[case]
+    module = randomise(make(32)).double()
+    state = module.state_dict()
+    dilation = LAYOUTS[layout].dilation
+    inside = {f"bam2.{key}": value for key, value in state.items()}
+    bam = BAM.from_state_dict(inside, combine=LAYOUTS[layout].combine, dilation=dilation)
+    assert_same_output(bam, module)
+    assert list(bam.to_layout(layout)) == list(state)
+    adopted = BAM.from_module(module)
+    assert {id(p) for p in adopted.parameters()} == {id(p) for p in module.parameters()}
+    assert_same_output(adopted, module)
+
+
+def test_norms_that_are_there_for_some_hidden_layers_only():
+    module = WithoutNorms(32, "all")
+    module.spatial_att.gate_s.gate_s_bn_di_1 = nn.BatchNorm2d(2)
+    with pytest.raises(ValueError, match="followed by different things"):
+        BAM.from_state_dict(module.state_dict(), combine="product")
+
+
+GUESSED = {
+    "fightingcv": (PUBLIC["fightingcv"], "takes several, 2 by default"),
+    "gazaphrenology": (GazaphrenologyBAM, r"takes several, \(1, 2, 4\) by default"),
+    "official, one branch": (OneBranch, "takes several, 4 by default"),
+}
+
+
+@pytest.mark.parametrize("case", GUESSED)
+def test_a_guessed_dilation_is_warned_of(case):
+    make, message = GUESSED[case]
+    with pytest.warns(UserWarning, match=f"dilation is a guess: .*{message}"):
+        BAM.from_state_dict(make(32).state_dict())
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_dilation_that_is_told_or_never_another_is_no_guess():
+    module = randomise(OneBranch(32, "spatial", (1, 2))).double()
+    assert_same_output(BAM.from_state_dict(module.state_dict(), dilation=[1, 2]), module)
+    BAM.from_state_dict(official().state_dict(), combine="product")
+    BAM.from_state_dict(OneBranch(32, "channel").state_dict())
+
+
+def test_combine_of_the_re_identification_networks_names_is_asked_for():
+    module = randomise(Ee898BAM(32, "product")).double()
+    assert_same_output(BAM.from_state_dict(module.state_dict(), combine="product"), module)
+    with pytest.raises(ValueError, match="combine must be given"):
+        BAM.from_state_dict(module.state_dict())
 
 
 def test_weights_travel_from_one_layout_to_another():
@@ -115,7 +179,7 @@ def test_combine_is_asked_for_where_the_names_leave_it_open():
 
 @pytest.mark.parametrize("layout", ["pytorchcv", "fightingcv", "changzy00", "renovamen"])
 def test_combine_may_be_left_out_where_the_layout_tells(layout):
-    bam = BAM.from_state_dict(PUBLIC[layout](32).state_dict())
+    bam = BAM.from_state_dict(PUBLIC[layout](32).state_dict(), dilation=4)
     assert bam.combine == LAYOUTS[layout].combine
 
 
@@ -123,7 +187,7 @@ def test_dilation_and_padding_are_no_part_of_a_checkpoint():
     module = official(dilation=2)
     assert_same_output(BAM.from_state_dict(module.state_dict(), combine="product", dilation=2), module)
     fightingcv = PUBLIC["fightingcv"](32, padding=1).double()
-    bam = BAM.from_state_dict(fightingcv.state_dict(), padding=1).eval()
+    bam = BAM.from_state_dict(fightingcv.state_dict(), dilation=2, padding=1).eval()
     x = feature_map(3, 32, 7, 7)
     torch.testing.assert_close(bam(x), fightingcv.eval()(x), rtol=1e-12, atol=1e-12)
 
@@ -174,7 +238,7 @@ BAD = {
         _changed(proj__weight=torch.ones(2)),
         "nearly those of layout 'official', but it also has proj.weight",
     ),
-    "unknown": (Asdf2krBAM(32).state_dict(), "fit no known layout"),
+    "unknown": (STANetBAM(32).state_dict(), "fit no known layout"),
     "another width": (
         _changed(channel_att__gate_c__gate_c_fc_0__weight=torch.ones(2, 64)),
         r"gate_c_fc_0.weight has shape \(2, 64\), where \(2, 32\) goes with the 32 channels",
@@ -230,7 +294,7 @@ def test_not_a_state_dict(state):
         (BAM(32), "official", "its channel layers are followed by .*, these by"),
         (BAM.official(32), "keras", "name must be one of"),
         (BAM.official(32, combine="max"), "pytorchcv", "combines by 'product', this module by 'max'"),
-        (BAM.official(32, branches="channel"), "official", "two branches"),
+        (BAM.official(32, branches="channel"), "pytorchcv", "two branches"),
         (BAM.official(32, identity_start=True), "official", "residual_scale"),
         (BAM.official(32, spatial_layers=3), "indexed", "its spatial layers are followed by"),
     ],

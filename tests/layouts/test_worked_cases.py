@@ -6,6 +6,7 @@ from implementations import PUBLIC
 from worked_cases import COMBINE, NAMES, assert_worked_case, part, worked_case
 
 from bam_fused import BAM, replace_bam
+from bam_fused.layouts import LAYOUTS
 from bam_fused.layouts.recognise import recognise
 
 MODES = ("eval", "train", "frozen")
@@ -22,7 +23,7 @@ def _renamed(name, bam):
 @pytest.mark.parametrize("name", NAMES)
 def test_bam_from_checkpoint(name, mode):
     case = worked_case(name)
-    bam = BAM.from_state_dict(part(case, "state."), combine=COMBINE.get(name))
+    bam = BAM.from_state_dict(part(case, "state."), combine=COMBINE.get(name), dilation=LAYOUTS[name].dilation)
     assert_worked_case(case, bam, mode, _renamed(name, bam))
 
 
@@ -49,7 +50,7 @@ def test_live_module(name, mode, how):
 @pytest.mark.parametrize("name", NAMES)
 def test_round_trip_gives_back_keys_and_values(name):
     state = part(worked_case(name), "state.")
-    back = BAM.from_state_dict(state, combine=COMBINE.get(name)).to_layout(name)
+    back = BAM.from_state_dict(state, combine=COMBINE.get(name), dilation=LAYOUTS[name].dilation).to_layout(name)
     assert set(back) == set(state)
     for key, value in state.items():
         assert back[key].dtype == value.dtype and torch.equal(back[key], value), key

@@ -103,8 +103,8 @@ def test_forward_set_on_a_child():
     assert "the forward of spatial_att.gate_s.gate_s_bn_di_0 is set on the instance" in entry.reason
 
 
-def test_unknown_names_of_asdf2kr():
-    assert_left_alone(Asdf2krBAM(32), "fit no known layout")
+def test_a_residual_counted_twice():
+    assert_left_alone(randomise(Asdf2krBAM(32, doubled=True)), "computes something else")
 
 
 def test_stranger_is_not_even_run():

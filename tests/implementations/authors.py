@@ -1,0 +1,106 @@
+"""The authors' code and the copies that kept its names."""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+class Flatten(nn.Module):
+    def forward(self, x):
+        return x.view(x.size(0), -1)
+
+
+class OfficialChannelGate(nn.Module):
+    def __init__(self, channels, reduction, layers, pool):
+        super().__init__()
+        self.crops = pool == "crop"
+        widths = [channels, *[channels // reduction] * layers, channels]
+        self.gate_c = nn.Sequential()
+        self.gate_c.add_module("flatten", Flatten())
+        for i in range(layers):
+            self.gate_c.add_module(f"gate_c_fc_{i}", nn.Linear(widths[i], widths[i + 1]))
+            self.gate_c.add_module(f"gate_c_bn_{i + 1}", nn.BatchNorm1d(widths[i + 1]))
+            self.gate_c.add_module(f"gate_c_relu_{i + 1}", nn.ReLU())
+        self.gate_c.add_module("gate_c_fc_final", nn.Linear(widths[-2], widths[-1]))
+
+    def forward(self, x):
+        pooled = F.avg_pool2d(x, x.size(2), stride=x.size(2)) if self.crops else F.adaptive_avg_pool2d(x, 1)
+        return self.gate_c(pooled).unsqueeze(2).unsqueeze(3).expand_as(x)
+
+
+class OfficialSpatialGate(nn.Module):
+    def __init__(self, channels, reduction, layers, dilation):
+        super().__init__()
+        h = channels // reduction
+        self.gate_s = nn.Sequential()
+        self.gate_s.add_module("gate_s_conv_reduce0", nn.Conv2d(channels, h, 1))
+        self.gate_s.add_module("gate_s_bn_reduce0", nn.BatchNorm2d(h))
+        self.gate_s.add_module("gate_s_relu_reduce0", nn.ReLU())
+        for i in range(layers):
+            conv = nn.Conv2d(h, h, 3, padding=dilation, dilation=dilation)
+            self.gate_s.add_module(f"gate_s_conv_di_{i}", conv)
+            self.gate_s.add_module(f"gate_s_bn_di_{i}", nn.BatchNorm2d(h))
+            self.gate_s.add_module(f"gate_s_relu_di_{i}", nn.ReLU())
+        self.gate_s.add_module("gate_s_conv_final", nn.Conv2d(h, 1, 1))
+
+    def forward(self, x):
+        return self.gate_s(x).expand_as(x)
+
+
+class OfficialBAM(nn.Module):
+    """Jongchan/attention-module, and with other arguments its copies: '+' for '*', an adaptive pool."""
+
+    def __init__(self, channels, reduction=16, combine="product", pool="crop", layers=1, convs=2, dilation=4):
+        super().__init__()
+        self.combine = combine
+        self.channel_att = OfficialChannelGate(channels, reduction, layers, pool)
+        self.spatial_att = OfficialSpatialGate(channels, reduction, convs, dilation)
+
+    def forward(self, in_tensor):
+        c, p = self.channel_att(in_tensor), self.spatial_att(in_tensor)
+        logits = {"product": lambda: c * p, "sum": lambda: c + p, "max": lambda: torch.maximum(c, p)}[self.combine]()
+        return (1 + torch.sigmoid(logits)) * in_tensor
+
+
+class WithoutNorms(OfficialBAM):
+    """MUCO-Net's ("channel") and HE_MFR's ("all") copies: without BatchNorm in the channel branch, or without any."""
+
+    def __init__(self, channels, which="channel", **options):
+        super().__init__(channels, **options)
+        branches = [self.channel_att.gate_c] + [self.spatial_att.gate_s] * (which == "all")
+        for branch in branches:
+            for name in [name for name in branch._modules if "_bn_" in name]:
+                del branch._modules[name]
+
+
+class OneBranch(nn.Module):
+    """FastLFnet's copy (spatial) and wakemodel's (either) without the other branch."""
+
+    def __init__(self, channels, branch="spatial", dilations=(1, 2)):
+        super().__init__()
+        if branch == "channel":
+            self.channel_att = OfficialChannelGate(channels, 16, 1, "crop")
+        else:
+            self.spatial_att = OfficialSpatialGate(channels, 16, 2, 4)
+            for i, dilation in enumerate(dilations):
+                conv = self.spatial_att.gate_s._modules[f"gate_s_conv_di_{i}"]
+                conv.dilation = conv.padding = (dilation, dilation)
+
+    def forward(self, x):
+        (gate,) = self.children()
+        return (1 + torch.sigmoid(gate(x))) * x
+
+
+class AttentionAlone(OfficialBAM):
+    """Weather_Classification's copy: its caller multiplies."""
+
+    def forward(self, x):
+        return 1 + torch.sigmoid(self.channel_att(x) * self.spatial_att(x))
+
+
+class WithItsAttention(OfficialBAM):
+    """wakemodel's copy: the attention is returned too."""
+
+    def forward(self, x):
+        attention = 1 + torch.sigmoid(self.channel_att(x) * self.spatial_att(x))
+        return attention * x, attention

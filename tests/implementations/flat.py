@@ -1,0 +1,50 @@
+"""A flat module, and strangers."""
+
+import torch
+from torch import nn
+
+
+class Asdf2krBAM(nn.Module):
+    """asdf2kr/BAM-CBAM-pytorch: flat names, BatchNorm and ReLU last; `doubled` before December 2019: x once more."""
+
+    def __init__(self, in_channel, reduction_ratio=16, dilation=4, doubled=False):
+        super().__init__()
+        h = in_channel // reduction_ratio
+        self.doubled = doubled
+        self.globalAvgPool, self.relu, self.sigmoid = nn.AdaptiveAvgPool2d(1), nn.ReLU(inplace=True), nn.Sigmoid()
+        self.fc1, self.bn1_1d = nn.Linear(in_channel, h), nn.BatchNorm1d(h)
+        self.fc2, self.bn2_1d = nn.Linear(h, in_channel), nn.BatchNorm1d(in_channel)
+        self.conv1, self.bn1_2d = nn.Conv2d(in_channel, h, 1, bias=False), nn.BatchNorm2d(h)
+        for i in (2, 3):
+            conv = nn.Conv2d(h, h, 3, padding=dilation, dilation=dilation, bias=False)
+            self.add_module(f"conv{i}", conv)
+            self.add_module(f"bn{i}_2d", nn.BatchNorm2d(h))
+        self.conv4, self.bn4_2d = nn.Conv2d(h, 1, 1, bias=False), nn.BatchNorm2d(1)
+
+    def forward(self, x):
+        c = self.relu(self.bn1_1d(self.fc1(self.globalAvgPool(x).flatten(1))))
+        c = self.relu(self.bn2_1d(self.fc2(c)))[:, :, None, None]
+        p = x
+        for i in (1, 2, 3, 4):
+            p = self.relu(self._modules[f"bn{i}_2d"](self._modules[f"conv{i}"](p)))
+        out = x * (1 + self.sigmoid(c * p))
+        return x + out if self.doubled else out
+
+
+class STANetBAM(nn.Module):
+    """A stranger: STANet's basic spatio-temporal attention module, whose class is called BAM."""
+
+    def __init__(self, in_dim):
+        super().__init__()
+        self.query_conv, self.key_conv = nn.Conv2d(in_dim, in_dim // 8, 1), nn.Conv2d(in_dim, in_dim // 8, 1)
+        self.value_conv = nn.Conv2d(in_dim, in_dim, 1)
+        self.gamma = nn.Parameter(torch.ones(1))
+
+    def forward(self, x):
+        n, c, h, w = x.shape
+        query, key, value = (conv(x).flatten(2) for conv in (self.query_conv, self.key_conv, self.value_conv))
+        attention = torch.softmax(query.transpose(1, 2) @ key, -1)
+        return self.gamma * (value @ attention.transpose(1, 2)).view(n, c, h, w) + x
+
+
+STANetBAM.__name__ = "BAM"
