@@ -118,9 +118,17 @@ def _original(module: nn.Module, x: Tensor) -> Tensor:
     except Exception as error:
         raise Differs(f"its own forward fails on an input of shape {tuple(x.shape)}: {_brief(error)}") from error
     if not isinstance(out, Tensor) or out.shape != x.shape:
-        shape = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
-        raise Differs(f"it returns {shape} for an input of shape {tuple(x.shape)}")
+        raise Differs(f"it returns {_described(out)} for an input of shape {tuple(x.shape)}, not F' alone")
     return out
+
+
+def _described(out: object) -> str:
+    """What a forward returned, in words."""
+    if isinstance(out, Tensor):
+        return str(tuple(out.shape))
+    if isinstance(out, (tuple, list)):
+        return f"a {type(out).__name__} of {len(out)} ({', '.join(map(_described, out))})"
+    return type(out).__name__
 
 
 def _candidate(module: nn.Module, plan: Plan, x: Tensor) -> Tensor:
@@ -131,7 +139,7 @@ def _candidate(module: nn.Module, plan: Plan, x: Tensor) -> Tensor:
 
 
 def _brief(error: Exception) -> str:
-    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:120]}"
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
 def _gap(want: Tensor, got: Tensor) -> tuple[float, float]:
@@ -157,6 +165,11 @@ def _matching_combine(drawn: nn.Module, plan: Plan, x: Tensor) -> tuple[Plan, fl
         for combine in COMBINES
     }
     best = min(gaps, key=gaps.__getitem__)
+    for attended, formula in ((want * x, "1 + sigmoid(...)"), (x + want * x, "sigmoid(...)")):
+        for combine in COMBINES:
+            gap, scale = _gap(attended.detach(), _candidate(drawn, replace(plan, combine=combine), x).detach())
+            if gap <= _TOLERANCE[x.dtype] * scale:
+                raise Differs(f"it returns the attention alone, {formula}, which its caller multiplies with F")
     plan = replace(plan, combine=best)
     return plan, _difference(want, _candidate(drawn, plan, x), x.dtype, f"even as the nearest form, {best!r},")
 
@@ -184,13 +197,24 @@ def _compare_training(drawn: nn.Module, plan: Plan, x: Tensor) -> float:
     return difference
 
 
+def _sizes(drawn: nn.Module, other: Tensor, size: int) -> str:
+    """The maps that a module takes which fails on one that is not square: any square ones, or those of one size."""
+    try:
+        _original(drawn, other)
+    except Differs:
+        return f"{size} x {size} maps"
+    return "square maps"
+
+
 def _compare_non_square(drawn: nn.Module, plan: Plan, x: Tensor, legacy_pool: bool | None) -> tuple[Plan, str]:
     """On a map with H < W < 2H: the original fails, pools all of it, or pools the left H x H crop."""
     set_mode(drawn, False)
     try:
         want = _original(drawn, x)
     except Differs:
-        return plan, "the original takes square maps only"
+        size = x.shape[2]
+        other = x[:, :, : size - 2, : size - 2]
+        return plan, f"the original takes {_sizes(drawn, other, size)} only"
     try:
         _difference(want, _candidate(drawn, plan, x), x.dtype, "on a map that is not square")
     except Differs:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -20,8 +21,18 @@ from bam_fused.surgery.class_swap import original_class
 from bam_fused.surgery.fused_class import fuse, is_fused, unfuse
 from bam_fused.surgery.report import Entry, Report
 
-_CALLED_BAM = re.compile(r"(?:^|_|[a-z0-9])(?:BAM|Bam|bam|Bottleneck_?Attention)_?(?:Block|Module|Layer|[23]d)?$")
+_CALLED_BAM = re.compile(
+    r"(?:^|_|[a-z0-9])(?:BAM|Bam|bam|Bottleneck_?Attention)_?(?:Block|Module|Layer|Adapter|[sS]|[23]d)?$"
+)
 """Class names that say BAM, and not CBAM, nor the name of a network or unit that has one."""
+
+_REWRITTEN = {
+    ".parametrizations.": "a parametrization (weight_norm, spectral_norm)",
+    ".weight_mask": "pruning",
+    ".weight_u": "spectral_norm",
+    ".weight_g": "weight_norm",
+}
+"""Entries that torch.nn.utils adds to a layer whose weight it computes, with what adds them."""
 
 
 def replace_bam(model: nn.Module, *, verify: bool = True, legacy_pool: bool | None = None) -> Report:
@@ -68,8 +79,8 @@ def replace_bam(model: nn.Module, *, verify: bool = True, legacy_pool: bool | No
         place = len(entries)
         inside = [visit(f"{name}.{child}" if name else child, sub) for child, sub in module.named_children()]
         stranger = None if any(inside) else _stranger(name, module)
-        if stranger is not None:
-            entries[place:] = [stranger]  # in place of the strangers inside it
+        if stranger is not None and (stranger.layout or not entries[place:]):
+            entries[place:] = [stranger]  # in place of its own parts; a network only called like a BAM hides none
         seen[id(module)] = any(inside)
         return seen[id(module)]
 
@@ -150,6 +161,18 @@ def _stranger(name: str, module: nn.Module) -> Entry | None:
     near = closest(keys, child_names(module)) if shaped else None
     if not keys or not (called or near):
         return None
-    return Entry(
-        name, type(module).__name__, near and near[0].layout.name, reason=why_not(keys, child_names(module), most=3)
-    )
+    reason = _rewritten(keys) or why_not(keys, child_names(module), most=3)
+    return Entry(name, type(module).__name__, near and near[0].layout.name, reason=reason)
+
+
+def _rewritten(keys: Sequence[str]) -> str:
+    """What says that a weight is computed in each forward, by pruning or a parametrization; empty where none is."""
+    for mark, what in _REWRITTEN.items():
+        for key in keys:
+            layer, found, _ = key.rpartition(mark)
+            if found:
+                return (
+                    f"the weight of {layer.rstrip('.')} is computed anew in each forward by {what}: call replace_bam before "
+                    "that, or after it was made permanent"
+                )
+    return ""

@@ -4,8 +4,19 @@ import copy
 
 import pytest
 import torch
-from implementations import Asdf2krBAM, OfficialBAM, STANetBAM, feature_map, randomise
+from implementations import (
+    Asdf2krBAM,
+    AttentionAlone,
+    Changzy00BAM,
+    OfficialBAM,
+    RenovamenBAM,
+    STANetBAM,
+    WithItsAttention,
+    feature_map,
+    randomise,
+)
 from torch import nn
+from torch.nn.utils import prune
 
 from bam_fused import replace_bam
 
@@ -195,3 +206,66 @@ def test_meta_device_and_mixed_dtypes():
     bam.spatial_att.gate_s.gate_s_bn_di_0.float()
     (entry,) = replace_bam(bam)
     assert not entry.replaced and "torch.float16" in entry.reason and "torch.float32" in entry.reason
+
+
+def test_what_returns_the_attention_alone_or_as_well_is_named():
+    for kind, reason in (
+        (AttentionAlone, "returns the attention alone, 1 + sigmoid(...), which its caller multiplies"),
+        (WithItsAttention, "it returns a tuple of 2 ((3, 32, 8, 8), (3, 32, 8, 8))"),
+    ):
+        bam = randomise(kind(32))
+        (entry,) = replace_bam(bam)
+        assert not entry.replaced and reason in entry.reason and type(bam) is kind
+
+
+def test_a_missing_norm_and_a_missing_branch_are_named():
+    bam = Changzy00BAM(32)
+    del bam.spatial_attn.bn
+    (entry,) = replace_bam(bam)
+    assert entry.reason.endswith("but it has no BatchNorm after spatial_attn.conv3")
+    bam = RenovamenBAM(32)
+    del bam.channel_attn.attn[1:]
+    (entry,) = replace_bam(bam)
+    assert entry.reason.endswith("but it has no channel branch (channel_attn.attn.ca_fc_0 and so on)")
+
+
+def test_a_long_error_of_the_original_is_not_cut():
+    class Fails(OfficialBAM):
+        def forward(self, x):
+            raise RuntimeError("needs a mask " * 20 + "at the end")
+
+    (entry,) = replace_bam(Fails(32))
+    assert entry.reason.endswith("at the end")
+
+
+@pytest.mark.parametrize("name", ["BAMAdapter", "BAMS", "MyBAM_Block"])
+def test_what_is_called_a_bam_gets_an_entry(name):
+    stranger = type(name, (nn.Conv2d,), {})(3, 3, 1)
+    (entry,) = replace_bam(nn.Sequential(stranger))
+    assert entry.class_name == name and "fit no known layout" in entry.reason
+
+
+def test_a_network_called_like_a_bam_does_not_hide_those_inside():
+    class MobileNetV2_BAM(nn.Sequential):
+        pass
+
+    report = replace_bam(MobileNetV2_BAM(nn.Conv2d(3, 32, 1), STANetBAM(32), STANetBAM(32)))
+    assert [(entry.name, entry.class_name) for entry in report] == [("1", "BAM"), ("2", "BAM")]
+
+
+REWRITING = {
+    "pruning": lambda layer: prune.l1_unstructured(layer, "weight", 0.5),
+    "a parametrization": nn.utils.parametrizations.weight_norm,
+    "spectral_norm": nn.utils.spectral_norm,
+}
+
+
+@pytest.mark.parametrize("what", REWRITING)
+def test_a_weight_computed_in_each_forward_is_named(what):
+    bam = OfficialBAM(32)
+    REWRITING[what](bam.spatial_att.gate_s.gate_s_conv_di_0)
+    (entry,) = replace_bam(bam)
+    assert not entry.replaced
+    assert (
+        f"the weight of spatial_att.gate_s.gate_s_conv_di_0 is computed anew in each forward by {what}" in entry.reason
+    )
