@@ -77,7 +77,7 @@ def steps(folder: Path) -> list[Step]:
     """The day in order, with a command for each step; what is measured goes into the folder."""
     python = sys.executable
     pytest = (python, "-m", "pytest", "-q", "-p", "no:cacheprovider")
-    copy = "build/streaming_copy"
+    copy, library = "build/streaming_copy", "bam_fused/backends/{0}/libbam_fused_{0}.so"
     number = architecture().replace(".", "")
     nvcc = ("nvcc", "-O3", f"-arch=sm_{number}", "benchmarks/streaming_copy.cu", "-o", copy)
     build = (python, "setup.py", "-q", "build_ext", "--inplace")
@@ -101,7 +101,7 @@ def steps(folder: Path) -> list[Step]:
         return Step(what, command, 60, cases=True)
 
     return [
-        Step("build cuda", build, 400, "nvcc", one_architecture, product="bam_fused/backends/cuda/_C*.so"),
+        Step("build cuda", build, 400, "nvcc", one_architecture, product=library.format("cuda")),
         Step("info", (python, "-m", "bam_fused", "info", "--json"), 60, keeps=True),
         Step("tests on the device", (*pytest, "tests/cuda", "-m", "gpu"), 200),
         Step("build streaming copy", nvcc, 60, "nvcc", product=copy),
@@ -113,7 +113,14 @@ def steps(folder: Path) -> list[Step]:
         Step("ncu", (*ncu, python, "-c", PROFILED), 200, "ncu", keeps=True),
         cases("competitors"),
         cases("modules"),
-        Step("build cpu", build, 300, "c++", (("BAM_FUSED_BUILD", "cpu"),), product="bam_fused/backends/cpu/_C*.so"),
+        Step(
+            "build cpu",
+            build,
+            300,
+            "c++",
+            (("BAM_FUSED_BUILD", "cpu"),),
+            product="bam_fused/backends/cpu/libbam_fused_cpu.so",
+        ),
         *(Step(f"tests {name}", (*pytest, f"tests/{name}"), 540) for name in TESTS),
         Step("tests of building", (*pytest, "tests/test_build.py"), 300),
     ]

@@ -9,7 +9,9 @@
 namespace bam_fused::cuda {
 
 inline void check(cudaError_t error, const std::string& what) {
-  if (error != cudaSuccess) throw std::runtime_error(what + ": " + cudaGetErrorString(error));
+  if (error == cudaSuccess) return;
+  cudaGetLastError();  // takes it back: whoever asked next, PyTorch say, would report it as its own
+  throw std::runtime_error(what + ": " + cudaGetErrorString(error));
 }
 
 }  // namespace bam_fused::cuda
