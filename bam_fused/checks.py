@@ -85,3 +85,27 @@ def check_squeeze(x: object, weight: object, bias: object) -> None:
     for name, value in (("weight", weight), ("bias", bias)):
         if isinstance(value, Tensor) and value.device != x.device:
             raise ValueError(f"{name} must be on the device of x, {x.device}, got {value.device}")
+
+
+def check_reduced_grad(x: object, reduced_grad: object) -> None:
+    """Raise TypeError or ValueError unless reduced_grad can be the gradient of a reduction of x, (N, R, H, W)."""
+    n, _, h, w = check_feature_map("x", x)
+    _, r, *_ = check_feature_map("reduced_grad", reduced_grad)
+    assert isinstance(reduced_grad, Tensor)
+    if not _same(reduced_grad.shape, (n, r, h, w)):
+        raise ValueError(f"reduced_grad must have shape (N, R, H, W) = {(n, r, h, w)}, got {tuple(reduced_grad.shape)}")
+
+
+def check_dilated_conv(x: object, weight: object, bias: object, dilation: object, relu: object) -> None:
+    """Raise TypeError or ValueError, naming the argument, unless `dilated_conv` can take these."""
+    _, c, _, _ = check_feature_map("x", x)
+    assert isinstance(x, Tensor)
+    kernel = _check_tensor("weight", weight, (x.dtype,))
+    if kernel.dim() != 4 or not _same(kernel.shape[1:], (c, 3, 3)) or kernel.shape[0] == 0:
+        raise ValueError(f"weight must have shape (O, I, 3, 3) with I = {c}, got {tuple(kernel.shape)}")
+    if bias is not None and not _same(_check_tensor("bias", bias, (x.dtype,)).shape, kernel.shape[:1]):
+        raise ValueError(
+            f"bias must have shape (O,) = {tuple(kernel.shape[:1])}, got {tuple(cast(Tensor, bias).shape)}"
+        )
+    if not isinstance(dilation, int) or dilation < 1:
+        raise ValueError(f"dilation must be an int of at least 1, got {dilation!r}")

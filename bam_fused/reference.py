@@ -35,8 +35,14 @@ def gate(x: Tensor, channel_logits: Tensor, spatial_logits: Tensor, combine: str
 
     x (N, C, H, W); channel_logits (N, C) or (N, C, 1, 1); spatial_logits (N, H, W) or (N, 1, H, W).
     """
-    logits = _combine(*_broadcast(x, channel_logits, spatial_logits), combine)
-    return x + x * torch.sigmoid(logits)
+    return x + x * torch.sigmoid(_combine(*_broadcast(x, channel_logits, spatial_logits), combine))
+
+
+def attention(channel_logits: Tensor, spatial_logits: Tensor, combine: str = "sum") -> Tensor:
+    """sigmoid(combine(Mc, Ms)) of channel_logits (N, C, ...) and spatial_logits (N, 1, H, W) or (N, H, W): (N, C, H, W)."""
+    n, c, *_ = channel_logits.shape
+    spatial = spatial_logits.reshape(n, 1, *spatial_logits.shape[-2:])
+    return torch.sigmoid(_combine(channel_logits.reshape(n, c, 1, 1), spatial, combine))
 
 
 def gate_backward(
@@ -72,3 +78,15 @@ def global_avg_pool(x: Tensor) -> Tensor:
 def squeeze(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """The mean over H and W (N, C), and the 1x1 convolution (N, R, H, W) with weight (R, C, 1, 1) or (R, C)."""
     return x.mean((2, 3)), functional.conv2d(x, weight.reshape(*weight.shape[:2], 1, 1), bias)
+
+
+def squeeze_input_grad(weight: Tensor, pooled_grad: Tensor, reduced_grad: Tensor) -> Tensor:
+    """The gradient of `squeeze` in x: W^T times the reduction's, and the pooled vector's share of every position."""
+    n, c, h, w = *pooled_grad.shape, *reduced_grad.shape[2:]
+    products = torch.einsum("rc,nrhw->nchw", weight.reshape(weight.shape[:2]), reduced_grad)
+    return products + (pooled_grad / (h * w)).reshape(n, c, 1, 1)
+
+
+def squeeze_weight_grad(x: Tensor, reduced_grad: Tensor) -> Tensor:
+    """The gradient of `squeeze` in the weight as (R, C): over samples and positions, the reduction's times x."""
+    return torch.einsum("nrhw,nchw->rc", reduced_grad, x)

@@ -62,6 +62,16 @@ define(
 )
 
 
+define(
+    "gate_logit_grads",  # gate_backward without x's gradient
+    "(Tensor grad, Tensor x, Tensor channel_logits, Tensor spatial_logits, str combine) -> (Tensor, Tensor)",
+    check=lambda grad, *arguments: check_gate(*arguments),
+    fake=lambda *arguments: _fake_backward(*arguments)[1:],
+    plain=lambda *arguments: _plain_backward(*arguments)[1:],
+    backends=("cpu",),
+)
+
+
 class _Gate(torch.autograd.Function):
     @staticmethod
     def forward(
@@ -80,7 +90,10 @@ class _Gate(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        return None, None, *run_backward("gate_backward", ctx.choice, grad, *ctx.saved_tensors, ctx.combine), None
+        arguments = (grad, *ctx.saved_tensors, ctx.combine)
+        if not ctx.needs_input_grad[2]:
+            return None, None, None, *run_backward("gate_logit_grads", ctx.choice, *arguments), None
+        return None, None, *run_backward("gate_backward", ctx.choice, *arguments), None
 
 
 _gate = Operation("gate", autograd=_Gate)

@@ -1,15 +1,26 @@
-"""squeeze: what BAM's two branches begin with, the pooled vector and the 1x1 reduction, from one read of x."""
+"""squeeze: what BAM's two branches begin with, the pooled vector and the 1x1 reduction, from one read of x.
+
+Its backward writes x's gradient once, W^T times the reduction's gradient plus the pooled one's share, and reads x once more
+for the weight's. Both kernels also serve the whole BAM (two_passes.py), where the gate adds its part of x's gradient.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from bam_fused import reference
-from bam_fused.checks import check_squeeze
+from bam_fused.backends import Choice
+from bam_fused.checks import check_gate, check_reduced_grad, check_squeeze
 from bam_fused.functional.recorded import Proxy, recorded
-from bam_fused.ops import Operation, define
+from bam_fused.ops import OPERATORS, Operation, define, run_backward
 from bam_fused.ops.widen import compute_dtype
+
+MOST_REDUCED = 512
+"""Reduced channels that the gradients' kernels keep in a core's cache; beyond, PyTorch's own products run."""
 
 
 def _plain(x: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -31,6 +42,37 @@ def _format(x: Tensor) -> torch.memory_format:
     return torch.channels_last if adjacent else torch.contiguous_format
 
 
+def _check_input_grad(x: Tensor, weight: Tensor, pooled_grad: Tensor, reduced_grad: Tensor, *gate: Any) -> None:
+    check_squeeze(x, weight, None)
+    check_reduced_grad(x, reduced_grad)
+    if tuple(pooled_grad.shape) != tuple(x.shape[:2]) or reduced_grad.shape[1] != weight.shape[0]:
+        raise ValueError(
+            f"pooled_grad must have shape {tuple(x.shape[:2])} and reduced_grad {weight.shape[0]} channels, "
+            f"got {tuple(pooled_grad.shape)} and {tuple(reduced_grad.shape)}"
+        )
+    grad, channel_logits, spatial_logits, combine = gate
+    if grad is not None:
+        check_gate(x, channel_logits, spatial_logits, combine)
+
+
+def _plain_input_grad(
+    x: Tensor, weight: Tensor, pooled_grad: Tensor, reduced_grad: Tensor, grad: Tensor | None,
+    channel_logits: Tensor | None, spatial_logits: Tensor | None, combine: str,
+) -> Tensor:  # fmt: skip
+    wide = compute_dtype(x)
+    dx = reference.squeeze_input_grad(weight.to(wide), pooled_grad.to(wide), reduced_grad.to(wide))
+    if grad is not None:
+        assert channel_logits is not None and spatial_logits is not None
+        attention = reference.attention(channel_logits.to(wide), spatial_logits.to(wide), combine)
+        dx = grad.to(wide) * (1 + attention) + dx
+    return torch.empty_like(x).copy_(dx)
+
+
+def _plain_weight_grad(x: Tensor, reduced_grad: Tensor) -> Tensor:
+    wide = compute_dtype(x)
+    return reference.squeeze_weight_grad(x.to(wide), reduced_grad.to(wide))
+
+
 define(
     "squeeze",
     "(Tensor x, Tensor weight, Tensor? bias) -> (Tensor, Tensor)",
@@ -40,7 +82,71 @@ define(
     backends=("cpu",),
 )
 
-_squeeze = Operation("squeeze", autograd=None)
+define(
+    "squeeze_input_grad",
+    "(Tensor x, Tensor weight, Tensor pooled_grad, Tensor reduced_grad, Tensor? grad, Tensor? channel_logits, "
+    "Tensor? spatial_logits, str combine) -> Tensor",
+    check=_check_input_grad,
+    fake=lambda x, *_: torch.empty_like(x),
+    plain=_plain_input_grad,
+    backends=("cpu",),
+)
+define(
+    "squeeze_weight_grad",
+    "(Tensor x, Tensor reduced_grad) -> Tensor",
+    check=check_reduced_grad,
+    fake=lambda x, grad: x.new_empty((grad.shape[1], x.shape[1]), dtype=compute_dtype(x)),
+    plain=_plain_weight_grad,
+    backends=("cpu",),
+)
+
+
+def squeeze_grads(
+    choice: Choice,
+    wanted: Sequence[bool],
+    x: Tensor,
+    weight: Tensor,
+    pooled_grad: Tensor,
+    reduced_grad: Tensor,
+    *gate: Any,
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """The gradients in x, weight and bias that are wanted; `gate` as in the operator squeeze_input_grad."""
+    dx = dweight = dbias = None
+    if not reduced_grad.is_contiguous(memory_format=_format(x)):
+        reduced_grad = reduced_grad.contiguous(memory_format=_format(x))  # once for both kernels
+    run = run_backward if weight.shape[0] <= MOST_REDUCED else _run_plain
+    if wanted[0]:
+        dx = run("squeeze_input_grad", choice, x, weight, pooled_grad, reduced_grad, *gate)
+    if wanted[1]:
+        dweight = run("squeeze_weight_grad", choice, x, reduced_grad).to(weight.dtype).reshape(weight.shape)
+    if wanted[2]:
+        dbias = reduced_grad.sum((0, 2, 3))
+    return dx, dweight, dbias
+
+
+def _run_plain(name: str, choice: Choice, *arguments: Any) -> Any:
+    choice.refuse(name, f"its kernels reduce to at most {MOST_REDUCED} channels")
+    return OPERATORS[name].plain(*arguments)
+
+
+class _Squeeze(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, kernel: Callable[..., Any], choice: Choice, x: Tensor, weight: Tensor, bias: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        ctx.save_for_backward(x, weight)
+        ctx.choice = choice
+        pooled, reduced = kernel(x, weight, bias)
+        return pooled, reduced
+
+    @staticmethod
+    def backward(ctx: Any, pooled_grad: Tensor, reduced_grad: Tensor) -> tuple[Tensor | None, ...]:
+        grads = (pooled_grad, reduced_grad)
+        wanted = ctx.needs_input_grad[2:]
+        return None, None, *squeeze_grads(ctx.choice, wanted, *ctx.saved_tensors, *grads, None, None, None, "sum")
+
+
+_squeeze = Operation("squeeze", autograd=_Squeeze)
 
 
 def squeeze(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -61,8 +167,9 @@ def squeeze(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> tuple[Tens
         ValueError: a shape or device does not fit x.
         BackendUnavailable: the backend chosen with `use_backend` cannot run on x's device.
 
-    Source: Park et al., "BAM: Bottleneck Attention Module", BMVC 2018, sections 3.1 and 3.2: the average pooling of the
-    channel branch and the 1x1 reduction of the spatial branch.
+    The backward writes x's gradient once and reads x once, is bit-for-bit reproducible, and can be differentiated again; of
+    x's size it keeps x alone. Source: Park et al., "BAM: Bottleneck Attention Module", BMVC 2018, sections 3.1 and 3.2: the
+    average pooling of the channel branch and the 1x1 reduction of the spatial branch.
     """
     if isinstance(x, Proxy):
         return recorded(squeeze, x, weight, bias)

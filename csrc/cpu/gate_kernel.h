@@ -112,7 +112,7 @@ template <Combine combine, class A> inline Shares<A> shares(Vec<A> t, Vec<A> row
 }
 
 // With t = grad * x * slope: dx = grad + grad * sigmoid, and the shares of t are summed over the row and over the column.
-template <class T, Combine combine, bool separable>
+template <class T, Combine combine, bool separable, bool writes_dx>
 void gate_backward_tile(
     const GateBackwardArguments& arguments, const Tile& tile, const TileLogits<Compute<T>>& logits) {
   using A = Compute<T>;
@@ -124,13 +124,13 @@ void gate_backward_tile(
   for (int64_t row = 0; row < tile.rows; ++row) {
     const T* grad = row_at<const T>(arguments.grad, tile, row);
     const T* x = row_at<const T>(arguments.x, tile, row);
-    T* dx = row_at<T>(arguments.dx, tile, row);
+    T* dx = writes_dx ? row_at<T>(arguments.dx, tile, row) : nullptr;
     const Vec<A> row_logit = splat(logits.row.logit[row]);
     row_sums[row] = sum_columns<A>(tile.columns, [&](int64_t k, auto part) {
       const Vec<A> g = load(grad + k, part);
       const Sigmoid<A> gate = gate_at<T, combine, separable>(logits, row, k);
       const Vec<A> t = only_new<A>(g * load(x + k, part) * gate.slope, part);
-      store(dx + k, g * gate.value + g, part);
+      if constexpr (writes_dx) store(dx + k, g * gate.value + g, part);
       const Shares<A> share = shares<combine, A>(t, row_logit, load(logits.column.logit + k));
       store(column_sums + k, load(column_sums + k) + share.column);
       return share.row;
@@ -174,13 +174,14 @@ template <class T, Combine combine> void gate_tiles(const GateArguments& a, int6
       });
 }
 
-template <class T, Combine combine> void gate_backward_tiles(const GateBackwardArguments& a, int64_t begin, int64_t end) {
+template <class T, Combine combine, bool writes_dx>
+void gate_backward_tiles(const GateBackwardArguments& a, int64_t begin, int64_t end) {
   for_gate_tiles<Compute<T>, combine, true>(
       a.tiling, a.row_logits, a.column_logits, begin, end, [&](const Tile& tile, const auto& logits, bool separable) {
         if constexpr (combine != Combine::product) {
-          if (separable) return gate_backward_tile<T, combine, true>(a, tile, logits);
+          if (separable) return gate_backward_tile<T, combine, true, writes_dx>(a, tile, logits);
         }
-        gate_backward_tile<T, combine, false>(a, tile, logits);
+        gate_backward_tile<T, combine, false, writes_dx>(a, tile, logits);
       });
 }
 
@@ -192,11 +193,15 @@ template <class T> void gate(const GateArguments& a, int64_t begin, int64_t end)
   }
 }
 
+template <class T, Combine combine> void gate_backward_of(const GateBackwardArguments& a, int64_t begin, int64_t end) {
+  a.dx.data ? gate_backward_tiles<T, combine, true>(a, begin, end) : gate_backward_tiles<T, combine, false>(a, begin, end);
+}
+
 template <class T> void gate_backward(const GateBackwardArguments& a, int64_t begin, int64_t end) {
   switch (a.combine) {
-    case Combine::sum: return gate_backward_tiles<T, Combine::sum>(a, begin, end);
-    case Combine::product: return gate_backward_tiles<T, Combine::product>(a, begin, end);
-    case Combine::max: return gate_backward_tiles<T, Combine::max>(a, begin, end);
+    case Combine::sum: return gate_backward_of<T, Combine::sum>(a, begin, end);
+    case Combine::product: return gate_backward_of<T, Combine::product>(a, begin, end);
+    case Combine::max: return gate_backward_of<T, Combine::max>(a, begin, end);
   }
 }
 

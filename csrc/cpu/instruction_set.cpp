@@ -1,9 +1,12 @@
 // The kernels for one instruction set. The build compiles this file once for each, with the compiler's flags for it,
 // BAM_VECTOR_BYTES (the width of its vectors) and BAM_INSTRUCTION_SET (its name).
 #include "dilated_conv_kernel.h"
+#include "dilated_conv_weight_grad_kernel.h"
 #include "gate_kernel.h"
 #include "global_avg_pool_kernel.h"
+#include "squeeze_input_grad_kernel.h"
 #include "squeeze_kernel.h"
+#include "squeeze_weight_grad_kernel.h"
 #include "sum_partials_kernel.h"
 
 #define BAM_QUOTE_(name) #name
@@ -23,8 +26,11 @@ const Kernels BAM_TABLE(BAM_INSTRUCTION_SET) = {
     BAM_EACH_DTYPE(global_avg_pool),
     BAM_EACH_DTYPE(sum_partials),
     BAM_EACH_DTYPE(squeeze),
+    BAM_EACH_DTYPE(squeeze_input_grad),
+    BAM_EACH_DTYPE(squeeze_weight_grad),
     BAM_EACH_COMPUTE_TYPE(pack_weight),
     BAM_EACH_COMPUTE_TYPE(dilated_conv),
+    BAM_EACH_COMPUTE_TYPE(dilated_conv_weight_grad),
     BAM_VECTOR_BYTES,
 };
 

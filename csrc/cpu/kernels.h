@@ -11,20 +11,12 @@
 #include "../shared/dtype.h"
 #include "../shared/layout.h"
 #include "layer_arguments.h"
+#include "layer_grad_arguments.h"
+#include "tiling.h"
 
 namespace bam_fused {
 
 namespace cpu {
-
-// A launch over all samples, cut into tiles of rows and columns. The cut depends on C, H and W alone, never on the number
-// of samples or threads: so do the results, to the bit.
-struct Tiling {
-  int64_t samples, rows, columns;
-  int64_t tile_rows, tile_columns;  // the size of a tile
-  int64_t row_tiles, column_tiles;  // how many there are per sample
-
-  int64_t tiles() const { return samples * row_tiles * column_tiles; }
-};
 
 // "Compute" below is float64 for float64 feature maps and float32 for all others.
 struct GateArguments {
@@ -38,7 +30,7 @@ struct GateArguments {
 struct GateBackwardArguments {
   Tiling tiling;
   Combine combine;
-  Map grad, x, dx;
+  Map grad, x, dx;  // dx may be null: the logits' gradients alone
   const void* row_logits;
   const void* column_logits;
   void* row_partials;     // compute type [samples, column_tiles, rows]
@@ -61,7 +53,7 @@ struct SumPartialsArguments {
   double scale;
 };
 
-// A kernel for each dtype; each call does the tiles (or parts, samples, inputs) begin to end, exclusive.
+// A kernel for each dtype; each call does the tiles (or parts, samples, inputs, tasks) begin to end, exclusive.
 template <class Arguments> struct ForDtypes {
   using Kernel = void (*)(const Arguments&, int64_t begin, int64_t end);
   Kernel kernels[kDtypes];
@@ -76,8 +68,11 @@ struct Kernels {
   ForDtypes<PoolArguments> global_avg_pool;
   ForDtypes<SumPartialsArguments> sum_partials;  // by the dtype of x
   ForDtypes<SqueezeArguments> squeeze;
-  ForDtypes<PackArguments> pack_weight;          // these two by the compute type alone
+  ForDtypes<SqueezeInputGradArguments> squeeze_input_grad;
+  ForDtypes<SqueezeWeightGradArguments> squeeze_weight_grad;
+  ForDtypes<PackArguments> pack_weight;          // these three by the compute type alone
   ForDtypes<DilatedConvArguments> dilated_conv;
+  ForDtypes<DilatedConvWeightGradArguments> dilated_conv_weight_grad;
   int64_t vector_bytes;
 };
 

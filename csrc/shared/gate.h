@@ -1,4 +1,4 @@
-// The operators gate and gate_backward up to the launch, which a backend supplies.
+// The operators gate, gate_backward and gate_logit_grads up to the launch, which a backend supplies.
 #pragma once
 
 #include <string>
@@ -46,7 +46,7 @@ Tensor gate(
 struct GateBackwardCall {
   const FeatureMap& map;
   Combine combine;
-  Map grad, x, dx;
+  Map grad, x, dx;  // dx null where it is not wanted
   Sides<Tensor> logits, gradients;  // the gradients contiguous, in the logits' dtypes
 };
 
@@ -71,6 +71,27 @@ std::tuple<Tensor, Tensor, Tensor> gate_backward(
                           sides(map, dchannel, dspatial)});
   map.finish(written, dx);
   return {dx, dchannel, dspatial};
+}
+
+// The gradients of both logits alone; launch(GateBackwardCall), whose dx is null, writes them.
+template <class Launch>
+std::tuple<Tensor, Tensor> gate_logit_grads(
+    const Tensor& grad, const Tensor& x, const Tensor& channel_logits, const Tensor& spatial_logits,
+    const std::string& combine, Launch launch) {
+  check_gate(x, channel_logits, spatial_logits);
+  check_grad(grad, x);
+  const Combine how = parse_combine(combine);
+  if (x.numel() == 0) {
+    return {torch::stable::new_zeros(channel_logits, channel_logits.sizes()),
+            torch::stable::new_zeros(spatial_logits, spatial_logits.sizes())};
+  }
+  const Tensor dchannel = torch::stable::new_empty(channel_logits, channel_logits.sizes());
+  const Tensor dspatial = torch::stable::new_empty(spatial_logits, spatial_logits.sizes());
+  const FeatureMap map({&x, &grad});
+  const View read = map.readable(x), read_grad = map.readable_gradient(grad);
+  launch(GateBackwardCall{map, how, read_grad.map, read.map, {}, sides(map, channel_logits, spatial_logits),
+                          sides(map, dchannel, dspatial)});
+  return {dchannel, dspatial};
 }
 
 }  // namespace bam_fused

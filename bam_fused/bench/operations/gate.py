@@ -56,7 +56,7 @@ def problem(case: Case, device: torch.device) -> Problem:
 DESCRIPTION = Description(
     problem,
     competitors=("eager", "eager (paper)", "fused"),
-    operators={"gate": samples, "gate_backward": backward_samples},
+    operators={"gate": samples, "gate_backward": backward_samples, "gate_logit_grads": backward_samples},
     floor={"forward": 2, "backward": 3},  # reads x, writes the output; reads the gradient and x, writes x's gradient
     cases={
         "quick": (

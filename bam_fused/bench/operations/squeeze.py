@@ -12,6 +12,7 @@ import bam_fused
 from bam_fused.bench.cases import FORMATS, OVERHEAD, Case, both_modes
 from bam_fused.bench.description import Description
 from bam_fused.bench.problem import Competitor, Problem, feature_map
+from bam_fused.reference import COMBINES
 
 REDUCTION = 16
 
@@ -38,6 +39,25 @@ def _joined(function: Callable[..., tuple[Tensor, Tensor]]) -> Callable[..., Ten
     return joined
 
 
+def _grads(x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    n, c, h, w = x.shape
+    pooled = torch.randn((n, c), device=x.device, dtype=x.dtype)
+    return pooled, torch.randn((n, weight.shape[0], h, w), device=x.device, dtype=x.dtype)
+
+
+def input_grad_samples(x: Tensor) -> Iterator[tuple[Any, ...]]:
+    weight, _ = _weights(x)
+    n, c, h, w = x.shape
+    channel, spatial = (torch.randn(shape, device=x.device, dtype=x.dtype) for shape in ((n, c), (n, 1, h, w)))
+    yield x, weight, *_grads(x, weight), None, None, None, "sum"
+    for combine in COMBINES:
+        yield x, weight, *_grads(x, weight), torch.randn_like(x), channel, spatial, combine
+
+
+def weight_grad_samples(x: Tensor) -> Iterator[tuple[Any, ...]]:
+    yield x, _grads(x, _weights(x)[0])[1]
+
+
 def problem(case: Case, device: torch.device) -> Problem:
     x = feature_map(case, device)
     return Problem(
@@ -54,7 +74,11 @@ def problem(case: Case, device: torch.device) -> Problem:
 DESCRIPTION = Description(
     problem,
     competitors=("eager", "fused"),
-    operators={"squeeze": samples},
+    operators={
+        "squeeze": samples,
+        "squeeze_input_grad": input_grad_samples,
+        "squeeze_weight_grad": weight_grad_samples,
+    },
     cases={
         "quick": (Case("squeeze", (8, 256, 56, 56)),),
         "readme": (

@@ -1,0 +1,136 @@
+// The operators squeeze_input_grad and squeeze_weight_grad on the CPU.
+#include <algorithm>
+#include <optional>
+
+#include "../shared/arguments.h"
+#include "dispatch.h"
+
+namespace bam_fused::cpu {
+namespace {
+
+int64_t compute_bytes(const Tensor& x) { return compute_dtype(x) == ScalarType::Double ? 8 : 4; }
+
+int64_t split(int64_t length, int64_t most) { return (length + most - 1) / most; }
+
+// The gradient of the reduced map as [samples, reduced, positions] or, where rows are positions, [samples, positions, reduced].
+Tensor reduced_as_rows(const Tensor& reduced_grad, const Tensor& x, Rows rows) {
+  if (rows == Rows::channels) return as_compute_dtype(reduced_grad, x);
+  return as_compute_dtype(torch::stable::transpose(torch::stable::transpose(reduced_grad, 1, 2), 2, 3), x);
+}
+
+// The weight (R, C, ...) as [R, C].
+Tensor as_matrix_of_weights(const Tensor& weight, const Tensor& x) {
+  return torch::stable::view(as_compute_dtype(weight, x), {weight.size(0), weight.size(1)});
+}
+
+void check_squeeze_grad(const Tensor& x, const Tensor& reduced_grad) {
+  check_feature_map(x);
+  STD_TORCH_CHECK(reduced_grad.dim() == 4 && reduced_grad.size(0) == x.size(0) && reduced_grad.size(2) == x.size(2) &&
+                      reduced_grad.size(3) == x.size(3),
+                  "reduced_grad: shape");
+  STD_TORCH_CHECK(reduced_grad.size(1) <= kMaxReduced, "reduced_grad: channels");
+}
+
+// Columns so few that the reduced gradient's tile stays in the cache, rows so many that it is worth packing.
+Tiling input_grad_tiling(const Shape& shape, Rows rows, int64_t reduced, int64_t bytes) {
+  constexpr int64_t packed_bytes = 49152, enough_tiles = 64, rows_at_once = 30, fewest_columns = 32;
+  Tiling t{};
+  t.samples = shape.samples;
+  t.rows = shape.rows(rows);
+  t.columns = shape.columns(rows);
+  const int64_t most = std::clamp(packed_bytes / bytes / reduced, fewest_columns, kMaxInputGradColumns);
+  t.tile_columns = split(split(t.columns, split(t.columns, most)), 16) * 16;
+  t.column_tiles = split(t.columns, t.tile_columns);
+  const int64_t wanted = split(t.rows * t.samples * t.column_tiles, enough_tiles);
+  t.tile_rows = std::max(split(wanted, rows_at_once), int64_t{1}) * rows_at_once;
+  t.row_tiles = split(t.rows, t.tile_rows);
+  return t;
+}
+
+Tensor squeeze_input_grad(
+    const Tensor& x, const Tensor& weight, const Tensor& pooled_grad, const Tensor& reduced_grad,
+    const std::optional<Tensor>& grad, const std::optional<Tensor>& channel_logits,
+    const std::optional<Tensor>& spatial_logits, const std::string& combine) {
+  check_squeeze_grad(x, reduced_grad);
+  STD_TORCH_CHECK(weight.size(0) == reduced_grad.size(1) && weight.size(1) == x.size(1), "weight: shape");
+  STD_TORCH_CHECK(pooled_grad.dim() == 2 && pooled_grad.size(0) == x.size(0) && pooled_grad.size(1) == x.size(1), "pooled_grad: shape");
+  const Combine how = parse_combine(combine);
+  if (grad) {
+    STD_TORCH_CHECK(channel_logits && spatial_logits, "channel_logits");
+    check_gate(x, *channel_logits, *spatial_logits);
+    check_grad(*grad, x);
+  }
+  Tensor dx = fresh_like(x);
+  if (x.numel() == 0) return dx;
+  const FeatureMap map = grad ? FeatureMap({&dx, &*grad}) : FeatureMap({&dx});
+  const View written = map.writable(dx);
+  const int64_t reduced = reduced_grad.size(1);
+  const Tensor weights = as_matrix_of_weights(weight, x), gradients = reduced_as_rows(reduced_grad, x, map.rows);
+  SqueezeInputGradArguments a{};
+  a.tiling = input_grad_tiling(map.shape, map.rows, reduced, compute_bytes(x));
+  a.channels = map.shape.channels;
+  a.reduced = reduced;
+  a.rows_are_channels = map.rows_are_channels();
+  a.dx = written.map;
+  const Tensor transposed = torch::stable::contiguous(torch::stable::transpose(weights, 0, 1));
+  const int64_t per_sample = reduced * map.shape.positions;
+  a.left = a.rows_are_channels ? transposed.const_data_ptr() : gradients.const_data_ptr();
+  a.right = a.rows_are_channels ? gradients.const_data_ptr() : weights.const_data_ptr();
+  (a.rows_are_channels ? a.right_sample : a.left_sample) = per_sample;
+  const Tensor shares = workspace(x, {map.shape.samples, map.shape.channels});  // of the pooled gradient, for each position
+  sum_partials(x, as_compute_dtype(pooled_grad, x), shares, map.shape.samples, 1, 1.0 / static_cast<double>(map.shape.positions));
+  a.pooled_grad = shares.const_data_ptr();
+  Tensor channel, spatial;
+  View read_grad{};
+  if (grad) {
+    channel = as_compute_dtype(*channel_logits, x);
+    spatial = as_compute_dtype(*spatial_logits, x);
+    read_grad = map.readable_gradient(*grad);
+    a.combine = how;
+    a.grad = read_grad.map;
+    a.row_logits = (a.rows_are_channels ? channel : spatial).const_data_ptr();
+    a.column_logits = (a.rows_are_channels ? spatial : channel).const_data_ptr();
+  }
+  for_tiles(kernels().squeeze_input_grad[dtype_of(x)], a, a.tiling.tiles(), map.shape.elements());
+  map.finish(written, dx);
+  return dx;
+}
+
+Tensor squeeze_weight_grad(const Tensor& x, const Tensor& reduced_grad) {
+  check_squeeze_grad(x, reduced_grad);
+  const int64_t reduced = reduced_grad.size(1), channels = x.size(1);
+  Tensor out = workspace(x, {reduced, channels});
+  if (x.numel() == 0) return torch::stable::new_zeros(out, {reduced, channels});
+  const FeatureMap map({&x});
+  const View read = map.readable(x);
+  const Tensor gradients = reduced_as_rows(reduced_grad, x, map.rows);
+  constexpr int64_t enough_tasks = 16, most_channels = 288, packed_numbers = 16384;
+  SqueezeWeightGradArguments a{};
+  a.samples = map.shape.samples;
+  a.channels = channels;
+  a.positions = map.shape.positions;
+  a.reduced = reduced;
+  a.tile_positions = std::clamp<int64_t>(packed_numbers / reduced, 32, kMaxTilePositions);
+  a.tile_channels = most_channels;
+  const int64_t channel_tiles = split(channels, most_channels);
+  a.splits = std::min(a.samples * split(a.positions, a.tile_positions), split(enough_tasks, channel_tiles));
+  a.rows_are_channels = map.rows_are_channels();
+  a.x = read.map;
+  a.reduced_grad = gradients.const_data_ptr();
+  const int64_t rows = a.rows_are_channels ? channels : reduced, columns = a.rows_are_channels ? reduced : channels;
+  const Tensor partials = workspace(x, {rows, a.splits, columns});
+  a.partials = partials.data_ptr();
+  for_tiles(kernels().squeeze_weight_grad[dtype_of(x)], a, channel_tiles * a.splits, map.shape.elements());
+  Tensor sums = a.rows_are_channels ? workspace(x, {rows, columns}) : out;
+  sum_partials(x, partials, sums, rows, a.splits, 1.0);
+  if (a.rows_are_channels) torch::stable::copy_(out, torch::stable::transpose(sums, 0, 1));
+  return out;
+}
+
+}  // namespace
+}  // namespace bam_fused::cpu
+
+STABLE_TORCH_LIBRARY_IMPL(bam_fused, CPU, m) {
+  m.impl("squeeze_input_grad", TORCH_BOX(&bam_fused::cpu::squeeze_input_grad));
+  m.impl("squeeze_weight_grad", TORCH_BOX(&bam_fused::cpu::squeeze_weight_grad));
+}

@@ -1,0 +1,95 @@
+// The gradient of x behind a squeeze, and behind the gate that follows it, on one tile, in one write:
+//
+//   dx = grad + grad * sigmoid(combine(row logit, column logit)) + left * right + pooled gradient / positions
+//
+// left * right is W^T times the gradient of the reduced map: [channels, reduced] * [reduced, positions] where rows are channels,
+// the transpose of it where they are positions. The terms of grad are left out where no gate follows.
+#pragma once
+
+#include "gate_kernel.h"
+#include "packing.h"
+#include "products.h"
+
+namespace bam_fused::cpu {
+namespace {
+
+constexpr int64_t kGatedRows = 30;  // rows whose logits are at hand at a time: whole blocks of every instruction set
+static_assert(kGatedRows <= kMaxTileRows);
+
+template <class A> struct InputGradTile {
+  alignas(64) A right[kMaxReducedTile];
+  alignas(64) A products[kGatedRows * packed_stride<A>(kMaxInputGradColumns)];
+  int64_t right_stride;
+  TileLogits<A> logits;
+};
+
+// Rows `first` to `first + count` of the tile, whose logits are at hand.
+template <class T, bool gated, Combine combine, bool separable, class A = Compute<T>>
+void input_grad_rows(
+    const SqueezeInputGradArguments& a, const Tile& tile, InputGradTile<A>& memory, int64_t first, int64_t count) {
+  const int64_t stride = memory.right_stride;
+  const A* left = (const A*)a.left + tile.sample * a.left_sample + (tile.row + first) * a.reduced;
+  const A* pooled = (const A*)a.pooled_grad + tile.sample * a.channels;
+  multiply(memory.products, stride, count, tile.columns, Factors<A>{left, a.reduced, 1, memory.right, stride, a.reduced});
+  for (int64_t row = 0; row < count; ++row) {
+    const A* products = memory.products + row * stride;
+    const T* grad = gated ? row_at<const T>(a.grad, tile, first + row) : nullptr;
+    T* dx = row_at<T>(a.dx, tile, first + row);
+    const Vec<A> row_pooled = splat(a.rows_are_channels ? pooled[tile.row + first + row] : A(0));
+    const A* column_pooled = a.rows_are_channels ? nullptr : pooled + tile.column;
+    for_columns<A>(tile.columns, [&](int64_t k, auto part) {
+      Vec<A> sum = load(products + k) + (column_pooled ? load(column_pooled + k, part) : row_pooled);
+      if constexpr (gated) {
+        const Vec<A> g = load(grad + k, part);
+        sum += g * gate_at<T, combine, separable>(memory.logits, row, k).value + g;
+      }
+      store(dx + k, sum, part);
+    });
+  }
+}
+
+template <class T, Combine combine, class A = Compute<T>>
+void input_grad_gated_tile(const SqueezeInputGradArguments& a, const Tile& tile, InputGradTile<A>& memory) {
+  const A* row_logits = (const A*)a.row_logits + tile.sample * a.tiling.rows + tile.row;
+  const A* column_logits = (const A*)a.column_logits + tile.sample * a.tiling.columns + tile.column;
+  const bool columns_inside = memory.logits.column.load_logits(column_logits, tile.columns) && combine != Combine::product;
+  if (columns_inside) memory.logits.column.template separate<combine, false>(tile.columns);
+  for (int64_t first = 0; first < tile.rows; first += kGatedRows) {
+    const int64_t count = tile.rows - first < kGatedRows ? tile.rows - first : kGatedRows;
+    const bool rows_inside = memory.logits.row.load_logits(row_logits + first, count);
+    if constexpr (combine != Combine::product) {
+      if (rows_inside && columns_inside) {
+        memory.logits.row.template separate<combine, false>(count);
+        input_grad_rows<T, true, combine, true>(a, tile, memory, first, count);
+        continue;
+      }
+    }
+    input_grad_rows<T, true, combine, false>(a, tile, memory, first, count);
+  }
+}
+
+template <class T> void squeeze_input_grad(const SqueezeInputGradArguments& a, int64_t begin, int64_t end) {
+  using A = Compute<T>;
+  InputGradTile<A> memory;
+  for (int64_t index = begin; index < end; ++index) {
+    const Tile tile = tile_at(a.tiling, index);
+    memory.right_stride = packed_stride<A>(tile.columns);
+    pack_rows(memory.right, memory.right_stride, (const A*)a.right + tile.sample * a.right_sample + tile.column,
+              a.tiling.columns, a.reduced, tile.columns);
+    if (!a.grad.data) {
+      for (int64_t first = 0; first < tile.rows; first += kGatedRows) {
+        const int64_t count = tile.rows - first < kGatedRows ? tile.rows - first : kGatedRows;
+        input_grad_rows<T, false, Combine::sum, false>(a, tile, memory, first, count);
+      }
+    } else if (a.combine == Combine::sum) {
+      input_grad_gated_tile<T, Combine::sum>(a, tile, memory);
+    } else if (a.combine == Combine::product) {
+      input_grad_gated_tile<T, Combine::product>(a, tile, memory);
+    } else {
+      input_grad_gated_tile<T, Combine::max>(a, tile, memory);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace bam_fused::cpu
