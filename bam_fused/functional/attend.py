@@ -10,7 +10,14 @@ from bam_fused.functional.recorded import Proxy, recorded
 
 
 def attend(x: Tensor, channel_logits: Tensor, spatial_logits: Tensor, combine: str) -> Tensor:
-    """`gate`, after mending what a module's branches may produce and the gate refuses.
+    """`gate`, after `mended_logits`."""
+    if isinstance(x, Proxy):
+        return recorded(attend, x, channel_logits, spatial_logits, combine)
+    return gate(x, *mended_logits(x, channel_logits, spatial_logits), combine)
+
+
+def mended_logits(x: Tensor, channel_logits: Tensor, spatial_logits: Tensor) -> tuple[Tensor, Tensor]:
+    """What a module's branches may produce and the gate refuses, mended.
 
     Under autocast the logits can be narrower than x: they become float32. A spatial map smaller than x (padding below
     the dilation) is broadcast where one size is 1, as `expand_as` does in the public implementations.
@@ -18,8 +25,6 @@ def attend(x: Tensor, channel_logits: Tensor, spatial_logits: Tensor, combine: s
     Raises:
         ValueError: the spatial map can not be broadcast to x's H and W.
     """
-    if isinstance(x, Proxy):
-        return recorded(attend, x, channel_logits, spatial_logits, combine)
     h, w = x.shape[2:]
     if spatial_logits.shape[2:] != x.shape[2:]:
         if spatial_logits.shape[2] not in (1, h) or spatial_logits.shape[3] not in (1, w):
@@ -28,7 +33,7 @@ def attend(x: Tensor, channel_logits: Tensor, spatial_logits: Tensor, combine: s
                 "broadcast to it: padding must equal dilation, or x be of the one size that leaves 1 x 1"
             )
         spatial_logits = spatial_logits.expand(-1, -1, h, w)
-    return gate(x, _accepted(channel_logits, x), _accepted(spatial_logits, x), combine)
+    return _accepted(channel_logits, x), _accepted(spatial_logits, x)
 
 
 def left_crop(x: Tensor) -> Tensor:

@@ -73,7 +73,7 @@ class Operation:
         self.check(*arguments)
         if torch.compiler.is_exporting():  # the artefact must run without bam_fused
             return self.plain(*arguments)
-        if _wants_standard_operators():
+        if wants_standard_operators():
             return self._in_standard_operators(*arguments)
         choice = backends.current()
         kernel = backends.select(self.name, arguments[0].device, choice)
@@ -82,7 +82,8 @@ class Operation:
         return kernel(*arguments)
 
 
-def _wants_standard_operators() -> bool:
+def wants_standard_operators() -> bool:
+    """Whether PyTorch traces with torch.jit or transforms what is computed, in ways that know none of our operators."""
     return _get_tracing_state() is not None or _are_functorch_transforms_active() or forward_ad._current_level >= 0
 
 

@@ -1,0 +1,103 @@
+"""A BAM's training step on the CPU: x's gradient in two passes over the feature map, and this package's small convolutions.
+
+The norms, whatever their mode, are called as the modules they are: they update their running statistics themselves.
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from bam_fused import backends
+from bam_fused.backends import eager
+from bam_fused.composition.plan import Plan, Step, child, steps
+from bam_fused.functional.dilated_conv import dilated_conv
+from bam_fused.functional.squeeze import MOST_REDUCED
+from bam_fused.functional.two_passes import two_passes
+from bam_fused.ops.operation import wants_standard_operators
+
+PLAIN_TENSORS = (Tensor, nn.Parameter)
+"""What a layer's tensors are where nobody has put something in their place, as sharding does."""
+
+
+def why_not(module: nn.Module, plan: Plan, x: Tensor) -> str | None:
+    """Why the training step can not run this module on this x; None where it can."""
+    if not torch.is_grad_enabled():
+        return "gradients are switched off"
+    if x.device.type != "cpu":
+        return f"its kernels serve CPU tensors, not {x.device.type}"
+    if torch.compiler.is_compiling() or wants_standard_operators():
+        return "PyTorch compiles, exports or transforms it"
+    if not plan.channel or not plan.spatial:
+        return "it has one branch"
+    if plan.crops and x.shape[2] != x.shape[3]:
+        return "it pools a crop of x"
+    if torch.is_autocast_enabled("cpu"):
+        return "autocast is on"
+    if backends.select("squeeze_input_grad", x.device) is eager.kernel("squeeze_input_grad"):
+        return "the CPU library does not run"
+    return _why_not_reduction(child(module, plan.spatial[0].weight), x)
+
+
+def _why_not_reduction(layer: nn.Module, x: Tensor) -> str | None:
+    if not isinstance(layer, nn.Conv2d) or layer.kernel_size != (1, 1) or layer.stride != (1, 1) or layer.groups != 1:
+        return "its spatial branch does not begin with a 1x1 convolution"
+    if layer.padding not in ((0, 0), "valid", "same") or layer.in_channels != x.shape[1]:
+        return "its spatial branch does not begin with a 1x1 convolution of x"
+    if layer.out_channels > MOST_REDUCED:
+        return f"it reduces to more than {MOST_REDUCED} channels"
+    for tensor in (x, layer.weight, layer.bias):
+        if tensor is not None and (type(tensor) not in PLAIN_TENSORS or tensor.dtype != x.dtype):
+            return "x and the reduction's tensors are not plain tensors of one dtype"
+    return None
+
+
+def run(module: nn.Module, plan: Plan, x: Tensor) -> Tensor:
+    """The forward of a BAM, its backward in two passes."""
+    reduction, *spatial_steps = steps(module, plan.spatial)
+    channel_steps = steps(module, plan.channel)
+
+    def branches(pooled: Tensor, reduced: Tensor) -> tuple[Tensor, Tensor]:
+        channel = pooled[:, :, None, None] if plan.convolves else pooled
+        for step in channel_steps:
+            channel = _after(step, step.weight(channel))
+        spatial = _after(reduction, reduced)
+        for step in spatial_steps:
+            spatial = _layer(step, spatial)
+        return channel.flatten(1), spatial
+
+    layer = cast(nn.Conv2d, reduction.weight)
+    out = two_passes(x, layer.weight, layer.bias, branches, plan.combine)
+    if plan.scales:
+        out = torch.lerp(x, out, module._parameters["residual_scale"].to(x.dtype))  # type: ignore[union-attr]
+    return out
+
+
+def _layer(step: Step, features: Tensor) -> Tensor:
+    layer = step.weight
+    if not isinstance(layer, nn.Conv2d) or not _is_dilated(layer, features):
+        return _after(step, layer(features))
+    fuses_relu = step.norm is None and step.relu
+    out = dilated_conv(features, layer.weight, layer.bias, layer.dilation[0], fuses_relu)
+    return out if fuses_relu else _after(step, out)
+
+
+def _is_dilated(layer: nn.Conv2d, features: Tensor) -> bool:
+    """Whether `dilated_conv` does what the layer does."""
+    if layer.kernel_size != (3, 3) or layer.stride != (1, 1) or layer.groups != 1:
+        return False
+    same = layer.padding == "same" or layer.padding == layer.dilation
+    plain = all(
+        tensor is None or (type(tensor) in PLAIN_TENSORS and tensor.dtype == features.dtype)
+        for tensor in (layer.weight, layer.bias)
+    )
+    return same and layer.dilation[0] == layer.dilation[1] and layer.padding_mode == "zeros" and plain
+
+
+def _after(step: Step, features: Tensor) -> Tensor:
+    if step.norm is not None:
+        features = step.norm(features)
+    return F.relu(features) if step.relu else features
