@@ -13,6 +13,8 @@ import torch
 
 from bam_fused import backends
 from bam_fused.bench import machine
+from bam_fused.composition.explain import paths_of
+from bam_fused.modules import BAM
 from bam_fused.version import __version__
 
 OPTIONAL = ("triton", "numpy", "torchvision", "timm", "pytorchcv", "scikit-image", "matplotlib", "onnxruntime")
@@ -42,6 +44,12 @@ def _build_info(backend: str) -> dict[str, Any]:
         return {"not readable": f"{type(failure).__name__}: {failure}"}
 
 
+def _paths(device: torch.device) -> dict[str, str]:
+    """How the paper's module runs on a device, and why not faster; `replace_bam`'s report says it of each module."""
+    found = paths_of(BAM(256, device=device))
+    return {mode: path.described() for mode, path in found._asdict().items()}
+
+
 def collect() -> dict[str, Any]:
     """Everything that the command prints."""
     status = {
@@ -60,6 +68,7 @@ def collect() -> dict[str, Any]:
         "devices": {str(device): machine.device_name(device) for device in devices()},
         "chosen backend": backends.current_backend() + (", strict" if backends.current().strict else ""),
         "backends": status,
+        "paths of a BAM": {str(device): _paths(device) for device in devices()},
         "built with": {name: found for name in backends.REGISTRY if (found := _build_info(name))},
     }
 

@@ -43,6 +43,10 @@ class Path(NamedTuple):
         """Why it is not the fastest; empty where it is."""
         return "; ".join(f"{name}: {reason}" for name, reason in self.refused)
 
+    def described(self) -> str:
+        """Its name, and why it is not the fastest."""
+        return f"{self.name} (not {self.reason})" if self.refused else self.name
+
 
 def path_of(module: nn.Module, plan: Plan, x: object) -> Path:
     """The path of a module that carries a plan on an input, in a few microseconds."""

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from bam_fused.composition import verify as verification
+from bam_fused.composition.explain import paths_of
 from bam_fused.composition.from_layout import child_names, entry_names, make_plan
 from bam_fused.composition.plan import plan_of
 from bam_fused.composition.verify import Differs, Verified
@@ -53,7 +54,8 @@ def replace_bam(model: nn.Module, *, verify: bool = True, legacy_pool: bool | No
             input; False gives every BAM true global pooling, the same on square maps.
 
     Returns:
-        One entry for each BAM and for each module that only looks like one, with what was done and why; prints as a table.
+        One entry for each BAM and for each module that only looks like one, with what was done and why, and which paths it
+        takes in inference and in training; prints as a table.
         BAMs that an earlier call replaced are in it and stay as they are.
 
     Raises:
@@ -108,14 +110,8 @@ def _check_module(model: object) -> None:
 
 def _judge(name: str, module: nn.Module, check: bool, legacy_pool: bool | None) -> Entry | None:
     """The entry of a module whose own names are those of a BAM, which is fused if it proves to be one; else None."""
-    if is_fused(module):
-        plan = plan_of(module)
-        assert plan is not None
-        return Entry(
-            name, original_class(module).__name__, plan.layout, plan.combine, plan.channels, None, True, "already"
-        )
-    if isinstance(module, BAM):
-        return Entry(name, "BAM", None, module.combine, module.channels, None, True, "bam_fused.BAM, fused as it is")
+    if is_fused(module) or isinstance(module, BAM):
+        return _entry(name, module, None, "already" if is_fused(module) else "bam_fused.BAM, fused as it is")
     fit = _fit(module)
     if fit is None:
         return None
@@ -127,9 +123,14 @@ def _judge(name: str, module: nn.Module, check: bool, legacy_pool: bool | None) 
         return Entry(name, kind, layout, reason=str(differs))
     except Exception as error:
         return Entry(name, kind, layout, reason=f"can not be replaced: {type(error).__name__}: {error}")
-    plan = verified.plan
-    difference = verified.difference if check else None
-    return Entry(name, kind, layout, plan.combine, plan.channels, difference, True, verified.note)
+    return _entry(name, module, verified.difference if check else None, verified.note)
+
+
+def _entry(name: str, module: nn.Module, difference: float | None, note: str) -> Entry:
+    """The entry of a module that runs a plan."""
+    plan, kind = plan_of(module), original_class(module).__name__
+    assert plan is not None
+    return Entry(name, kind, plan.layout, plan.combine, plan.channels, difference, True, note, paths_of(module))
 
 
 def _verified(module: nn.Module, fit: Fit, check: bool, legacy_pool: bool | None) -> Verified:

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import overload
 
+from bam_fused.composition.explain import Paths
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -23,6 +25,8 @@ class Entry:
     """Whether it now has the fused forward (since this call or an earlier one)."""
     reason: str = ""
     """Why it was left alone, or what to know about the replacement."""
+    paths: Paths | None = None
+    """Which paths it takes in inference and in training, and why not the fastest; None where it was left alone."""
 
     @property
     def row(self) -> tuple[str, ...]:
@@ -35,11 +39,24 @@ class Entry:
             str(self.channels or "-"),
             "-" if self.difference is None else f"{self.difference:.1e}",
             "replaced" if self.replaced else "left alone",
+            "-" if self.paths is None else self.paths.inference.described(),
+            "-" if self.paths is None else self.paths.training.described(),
             self.reason,
         )
 
 
-_HEADER = ("module", "class", "layout", "combine", "channels", "max difference", "result", "note")
+_HEADER = (
+    "module",
+    "class",
+    "layout",
+    "combine",
+    "channels",
+    "max difference",
+    "result",
+    "inference",
+    "training",
+    "note",
+)
 
 
 class Report(Sequence[Entry]):

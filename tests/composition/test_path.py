@@ -5,13 +5,14 @@ import pickle
 
 import pytest
 import torch
-from implementations import PUBLIC, OfficialBAM, feature_map, randomise
+from implementations import PUBLIC, OfficialBAM, STANetBAM, feature_map, randomise
 from torch import nn
 from torch.nn.modules.module import register_module_forward_hook
 from torch.nn.utils import parametrizations
 
 from bam_fused import BAM, replace_bam, visualize
 from bam_fused.composition import path, waits
+from bam_fused.composition.explain import paths_of
 from bam_fused.composition.plan import plan_of, steps
 from bam_fused.composition.run import run
 
@@ -200,3 +201,30 @@ def test_pictures_of_other_implementations(combine):
     (after,) = visualize.attention_maps(other, x)
     torch.testing.assert_close(after.attention, before.attention)
     assert after.name == before.name == "0"
+
+
+def test_reports_say_which_paths_are_taken_and_why(monkeypatch):
+    one = path.Candidate("one operator", lambda m, p, x: "a gradient is wanted" if x.requires_grad else None, run)
+    two = path.Candidate("two passes", lambda m, p, x: None if all(c.training for c in m.modules()) else "frozen", run)
+    monkeypatch.setattr(path, "CANDIDATES", (one, two))
+    model = nn.Sequential(OfficialBAM(32), OfficialBAM(32), BAM(32), STANetBAM(32)).eval()
+    model[0].spatial_att.gate_s.gate_s_conv_di_1.register_forward_hook(lambda *_: pytest.fail("it was run"))
+    model[0].train()
+    modes = [module.training for module in model.modules()]
+    report = replace_bam(model)
+    assert modes == [module.training for module in model.modules()]
+    hooked, plain, own, other = report
+    assert other.paths is None and [entry.replaced for entry in report] == [True, True, True, False]
+    assert own.paths.inference.described() == plain.paths.inference.described() == "one operator"
+    assert plain.paths.training.described() == "two passes (not one operator: a gradient is wanted)"
+    why = "spatial_att.gate_s.gate_s_conv_di_1: a hook is registered"
+    assert hooked.paths.inference.reason == f"one operator: {why}; two passes: {why}"
+    header, _, first, second, *_ = str(report).splitlines()
+    assert "inference" in header and "training" in header
+    assert "composed (not one operator: spatial_att" in first and "two passes (not" in second
+    assert replace_bam(model)[1].paths == plain.paths, "a second report says the same"
+
+
+def test_only_what_runs_a_plan_has_paths():
+    with pytest.raises(ValueError, match="module must be a BAM or a replaced one, got OfficialBAM"):
+        paths_of(OfficialBAM(32))
