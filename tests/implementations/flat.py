@@ -15,18 +15,18 @@ class Asdf2krBAM(nn.Module):
         self.fc1, self.bn1_1d = nn.Linear(in_channel, h), nn.BatchNorm1d(h)
         self.fc2, self.bn2_1d = nn.Linear(h, in_channel), nn.BatchNorm1d(in_channel)
         self.conv1, self.bn1_2d = nn.Conv2d(in_channel, h, 1, bias=False), nn.BatchNorm2d(h)
-        for i in (2, 3):
-            conv = nn.Conv2d(h, h, 3, padding=dilation, dilation=dilation, bias=False)
-            self.add_module(f"conv{i}", conv)
-            self.add_module(f"bn{i}_2d", nn.BatchNorm2d(h))
+        self.conv2 = nn.Conv2d(h, h, 3, padding=dilation, dilation=dilation, bias=False)
+        self.bn2_2d = nn.BatchNorm2d(h)
+        self.conv3 = nn.Conv2d(h, h, 3, padding=dilation, dilation=dilation, bias=False)
+        self.bn3_2d = nn.BatchNorm2d(h)
         self.conv4, self.bn4_2d = nn.Conv2d(h, 1, 1, bias=False), nn.BatchNorm2d(1)
 
     def forward(self, x):
         c = self.relu(self.bn1_1d(self.fc1(self.globalAvgPool(x).flatten(1))))
         c = self.relu(self.bn2_1d(self.fc2(c)))[:, :, None, None]
-        p = x
-        for i in (1, 2, 3, 4):
-            p = self.relu(self._modules[f"bn{i}_2d"](self._modules[f"conv{i}"](p)))
+        p = self.relu(self.bn1_2d(self.conv1(x)))
+        p = self.relu(self.bn3_2d(self.conv3(self.relu(self.bn2_2d(self.conv2(p))))))
+        p = self.relu(self.bn4_2d(self.conv4(p)))
         out = x * (1 + self.sigmoid(c * p))
         return x + out if self.doubled else out
 

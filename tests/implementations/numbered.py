@@ -67,17 +67,14 @@ class Ee898BAM(nn.Module):
         h = channels // 16
         self.combine = combine
         self.channel_attention, self.spatial_attention = nn.Module(), nn.Module()
+        pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
         self.channel_attention.ch = nn.Sequential(
-            nn.AdaptiveAvgPool2d(1), nn.Linear(channels, h), nn.BatchNorm1d(h), nn.ReLU(), nn.Linear(h, channels)
+            pool, nn.Linear(channels, h), nn.BatchNorm1d(h), nn.ReLU(), nn.Linear(h, channels)
         )
         self.spatial_attention.spatial = IndexedSpatialGate(channels, h).gate_s
 
     def forward(self, x):
-        pool, *layers = self.channel_attention.ch
-        c = pool(x).flatten(1)
-        for layer in layers:
-            c = layer(c)
-        c, p = c[:, :, None, None], self.spatial_attention.spatial(x)
+        c, p = self.channel_attention.ch(x)[:, :, None, None], self.spatial_attention.spatial(x)
         return x * (1 + torch.sigmoid(c + p if self.combine == "sum" else c * p))
 
 
