@@ -115,12 +115,12 @@ def squeeze_grads(
     if not reduced_grad.is_contiguous(memory_format=_format(x)):
         reduced_grad = reduced_grad.contiguous(memory_format=_format(x))  # once for both kernels
     run = run_backward if weight.shape[0] <= MOST_REDUCED else _run_plain
-    if wanted[0]:
-        dx = run("squeeze_input_grad", choice, x, weight, pooled_grad, reduced_grad, *gate)
     if wanted[1]:
         dweight = run("squeeze_weight_grad", choice, x, reduced_grad).to(weight.dtype).reshape(weight.shape)
     if wanted[2]:
         dbias = reduced_grad.sum((0, 2, 3))
+    if wanted[0]:  # last: the weight's partial sums are gone before a second feature map is there
+        dx = run("squeeze_input_grad", choice, x, weight, pooled_grad, reduced_grad, *gate)
     return dx, dweight, dbias
 
 
