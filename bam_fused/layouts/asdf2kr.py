@@ -16,6 +16,5 @@ ASDF2KR = Layout(
         Row("conv4", "bn4_2d", True),
     ),
     combine="product",
-    combine_is_open=True,
     dilation_is_open=True,
 )

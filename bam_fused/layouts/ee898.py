@@ -15,5 +15,4 @@ EE898 = Layout(
         Row(_S + "9"),
     ),
     combine="sum",
-    combine_is_open=True,
 )

@@ -4,20 +4,7 @@ import copy
 
 import pytest
 import torch
-from implementations import (
-    PARTIAL,
-    PUBLIC,
-    Ee898BAM,
-    GazaphrenologyBAM,
-    IndexedBAM,
-    OfficialBAM,
-    OneBranch,
-    RenovamenBAM,
-    STANetBAM,
-    WithoutNorms,
-    feature_map,
-    randomise,
-)
+from implementations import PUBLIC, IndexedBAM, OfficialBAM, RenovamenBAM, STANetBAM, feature_map, randomise
 from torch import nn
 
 from bam_fused import BAM
@@ -61,57 +48,6 @@ def test_every_table_can_be_written_and_recognised(name):
     state = bam.to_layout(name)
     again = BAM.from_state_dict(state, combine=layout.combine, dilation=4)
     assert_same_output(randomise(again).double(), randomise(bam).double())
-
-
-@pytest.mark.parametrize("case", PARTIAL)
-def test_copies_that_leave_something_out(case):
-    layout, make = PARTIAL[case]
-    module = randomise(make(32)).double()
-    state = module.state_dict()
-    dilation = LAYOUTS[layout].dilation
-    inside = {f"bam2.{key}": value for key, value in state.items()}
-    bam = BAM.from_state_dict(inside, combine=LAYOUTS[layout].combine, dilation=dilation)
-    assert_same_output(bam, module)
-    assert list(bam.to_layout(layout)) == list(state)
-    adopted = BAM.from_module(module)
-    assert {id(p) for p in adopted.parameters()} == {id(p) for p in module.parameters()}
-    assert_same_output(adopted, module)
-
-
-def test_norms_that_are_there_for_some_hidden_layers_only():
-    module = WithoutNorms(32, "all")
-    module.spatial_att.gate_s.gate_s_bn_di_1 = nn.BatchNorm2d(2)
-    with pytest.raises(ValueError, match="followed by different things"):
-        BAM.from_state_dict(module.state_dict(), combine="product")
-
-
-GUESSED = {
-    "fightingcv": (PUBLIC["fightingcv"], "takes several, 2 by default"),
-    "gazaphrenology": (GazaphrenologyBAM, r"takes several, \(1, 2, 4\) by default"),
-    "official, one branch": (OneBranch, "takes several, 4 by default"),
-}
-
-
-@pytest.mark.parametrize("case", GUESSED)
-def test_a_guessed_dilation_is_warned_of(case):
-    make, message = GUESSED[case]
-    with pytest.warns(UserWarning, match=f"dilation is a guess: .*{message}"):
-        BAM.from_state_dict(make(32).state_dict())
-
-
-@pytest.mark.filterwarnings("error")
-def test_a_dilation_that_is_told_or_never_another_is_no_guess():
-    module = randomise(OneBranch(32, "spatial", (1, 2))).double()
-    assert_same_output(BAM.from_state_dict(module.state_dict(), dilation=[1, 2]), module)
-    BAM.from_state_dict(official().state_dict(), combine="product")
-    BAM.from_state_dict(OneBranch(32, "channel").state_dict())
-
-
-def test_combine_of_the_re_identification_networks_names_is_asked_for():
-    module = randomise(Ee898BAM(32, "product")).double()
-    assert_same_output(BAM.from_state_dict(module.state_dict(), combine="product"), module)
-    with pytest.raises(ValueError, match="combine must be given"):
-        BAM.from_state_dict(module.state_dict())
 
 
 def test_weights_travel_from_one_layout_to_another():
