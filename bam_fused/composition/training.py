@@ -37,8 +37,11 @@ def why_not(module: nn.Module, plan: Plan, x: Tensor) -> str | None:
         return "it pools a crop of x"
     if torch.is_autocast_enabled("cpu"):
         return "autocast is on"
-    if backends.select("squeeze_input_grad", x.device) is eager.kernel("squeeze_input_grad"):
-        return "the CPU library does not run"
+    try:
+        if backends.select("squeeze_input_grad", x.device) is eager.kernel("squeeze_input_grad"):
+            return "the CPU library does not run"
+    except backends.BackendUnavailable as failure:  # to be raised by the layers, which may be others'
+        return str(failure)
     return _why_not_reduction(child(module, plan.spatial[0].weight), x)
 
 
