@@ -75,6 +75,7 @@ def build_operators() -> Path:
     """The operators over these kernels: `torch.ops.bam_fused_cuda_host.*` once `torch.ops.load_library` has loaded it."""
     folder = Path(torch.__file__).parent
     stable = ("-DUSE_CUDA", "-DTORCH_TARGET_VERSION=0x020a000000000000", "-isystem", str(folder / "include"))
+    stable += ("-DBAM_LIBRARY=bam_fused_cuda_host", "-DBAM_DISPATCH_KEY=CPU")
     operators = [ROOT / "csrc" / "cuda" / f"{name}.cpp" for name in ("tensors", "gate", "global_avg_pool")]
     sources: dict[Path, tuple[str, ...]] = dict.fromkeys([*KERNELS, HOST / "fibers.cpp"], ())
     sources |= dict.fromkeys([*operators, HOST / "operators.cpp"], stable)
@@ -98,12 +99,12 @@ class _Logits(ctypes.Structure):
         ("data", ctypes.c_void_p),
         ("sample", ctypes.c_int64),
         ("step", ctypes.c_int64),
-        ("single", ctypes.c_bool),
+        ("float32", ctypes.c_bool),
     )
 
 
 class _Results(ctypes.Structure):
-    _fields_ = (("data", ctypes.c_void_p), ("single", ctypes.c_bool))
+    _fields_ = (("data", ctypes.c_void_p), ("float32", ctypes.c_bool))
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,9 @@
 
 #include <atomic>
 
-#include "check.h"
+#include "core/check.h"
 #include "tensors.h"
-#include "tiling.h"
+#include "streaming/tiling.h"
 
 namespace bam_fused::cuda {
 namespace {

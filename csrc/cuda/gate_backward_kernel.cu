@@ -1,14 +1,15 @@
 // gate_backward: dx = grad * (1 + s) and, with t = grad * x * s * (1 - s), the sums of t over rows and over columns that
 // are the gradients of the logits; one pass over grad and x.
-#include "gate_kernels.h"
-#include "instances.h"
-#include "sigmoid.cuh"
-#include "workspace.h"
+#include "core/instances.h"
+#include "core/sigmoid.cuh"
+#include "kernels.h"
+#include "streaming/workspace.h"
 
 namespace bam_fused::cuda {
 namespace {
 
-constexpr int kBlocks = 3;  // resident on a multiprocessor: 80 registers; 4 loads of 16 bytes per thread: 48 KB in flight
+// Blocks resident on a multiprocessor: 80 registers; 4 loads of 16 bytes per thread: 48 KB in flight
+constexpr int kBlocks = 3;
 
 struct GateBackwardArguments {
   Tiling tiling;
@@ -34,7 +35,7 @@ __global__ void __launch_bounds__(kThreads, resident_blocks<STRADDLE, C>())
     gate_backward_kernel(const GateBackwardArguments a) {
   using A = Compute<T>;
   constexpr int U = V == 1 ? 4 : 2;  // pairs of loads in flight per thread
-  BAM_SHARED(shared, SumStorage<A, V, STRADDLE>);
+  BAM_SHARED(shared, SharedSums<A, V, STRADDLE>);
   const Tile<V, STRADDLE> tile(a.tiling, a.first_sample);
   const auto final_row = [&](int64_t sample, int64_t row, A sum) {
     store_result<T>(a.drow, sample * a.tiling.rows + row, sum);
@@ -49,9 +50,9 @@ __global__ void __launch_bounds__(kThreads, resident_blocks<STRADDLE, C>())
   Walk<T> from_grad = tile.template walk<T>(a.grad, a.tiling);
   Walk<T> from_x = tile.template walk<T>(a.x, a.tiling);
   Walk<T> to_dx = tile.template walk<T>(a.dx, a.tiling);
-  for (int g = 0; g * step < tile.rows; g += kBatch) {
+  for (int g = 0; g * step < tile.rows; g += kUnroll) {
 #pragma unroll 1
-    for (int b = 0; b < kBatch; b += U) {
+    for (int b = 0; b < kUnroll; b += U) {
       Pack<T, V> grads[U], packs[U];
       RawLogit<T> first[U], second[U];
 #pragma unroll
@@ -66,14 +67,14 @@ __global__ void __launch_bounds__(kThreads, resident_blocks<STRADDLE, C>())
       for (int u = 0; u < U; ++u) {
         A first_sum = 0, second_sum = 0;
         if (tile.has((g + b + u) * step)) {
-          const A row = widen_logit<T>(first[u], a.row.single);
-          const A next_row = STRADDLE ? widen_logit<T>(second[u], a.row.single) : row;
+          const A row = widen_logit<T>(first[u], a.row.float32);
+          const A next_row = STRADDLE ? widen_logit<T>(second[u], a.row.float32) : row;
           A grad[V], x[V];
           grads[u].widen(grad);
           packs[u].widen(x);
 #pragma unroll
           for (int i = 0; i < V; ++i) {
-            const bool straddles = STRADDLE && i >= tile.split;
+            const bool straddles = STRADDLE && i >= tile.in_row;
             const A logit = straddles ? next_row : row;
             A s, ds, to_row, to_column;
             sigmoid<T>(combine<C>(logit, column[i]), s, ds);
@@ -85,7 +86,7 @@ __global__ void __launch_bounds__(kThreads, resident_blocks<STRADDLE, C>())
           grads[u].narrow(grad);
           to_dx.template store<V>(u, grads[u]);
         }
-        put_row(shared, g / kBatch % 2, b + u, first_sum, second_sum);
+        put_row(shared, g / kUnroll % 2, b + u, first_sum, second_sum);
       }
       from_grad.advance(U);
       from_x.advance(U);
@@ -93,7 +94,7 @@ __global__ void __launch_bounds__(kThreads, resident_blocks<STRADDLE, C>())
     }
     column_sums.end_batch();
     __syncthreads();
-    add_rows(shared, g / kBatch % 2, tile, a.tiling, g * step, [&](int64_t row, A sum) {
+    add_rows(shared, g / kUnroll % 2, tile, a.tiling, g * step, [&](int64_t row, A sum) {
       emit_row(a.work, tile, a.tiling, row, sum, final_row);
     });
   }
@@ -112,7 +113,7 @@ void gate_backward(
   for_dtype(dtype, [&](auto type) {
     using T = typename decltype(type)::type;
     constexpr size_t sum_size = sizeof(Compute<T>);
-    const Tiling tiling = tile_for(extent, access, least_chunk_rows(sum_size, sizeof(T), 3), kBlocks, target);
+    const Tiling tiling = tile_for(extent, access, least_split_rows(sum_size, sizeof(T), 3), kBlocks, target);
     const Workspace work = reserve(tiling, access.vector, sum_size, true, true, allocate, target);
     const GateBackwardArguments arguments{tiling, 0, grad, x, dx, row, column, drow, dcolumn, work};
     for_access<T>(access, [&](auto vector, auto straddle) {
@@ -123,16 +124,14 @@ void gate_backward(
   });
 }
 
-void list_gate_backward(std::vector<Instance>& to) {
+const Listed listed([](std::vector<Instance>& to) {
   for_instances([&](auto type, auto vector, auto straddle, const std::string& name) {
     using T = typename decltype(type)::type;
-    for (const auto& [combine, text] : kCombines) {
-      for_combine(combine, [&, text = text](auto c) {
-        const auto kernel = gate_backward_kernel<T, vector.value, straddle.value, c.value>;
-        to.push_back({"gate_backward " + name + " " + text, reinterpret_cast<const void*>(kernel)});
-      });
-    }
+    for_combines([&](auto combine, const char* text) {
+      const auto kernel = gate_backward_kernel<T, vector.value, straddle.value, combine.value>;
+      to.push_back({"gate_backward " + name + " " + text, reinterpret_cast<const void*>(kernel)});
+    });
   });
-}
+});
 
 }  // namespace bam_fused::cuda

@@ -1,14 +1,15 @@
 // gate: out = x + x * sigmoid(combine(row, column)), in one pass over x.
-#include "gate_kernels.h"
-#include "instances.h"
-#include "launch.h"
-#include "sigmoid.cuh"
-#include "tile.cuh"
+#include "core/instances.h"
+#include "core/sigmoid.cuh"
+#include "kernels.h"
+#include "streaming/launch.h"
+#include "streaming/tile.cuh"
 
 namespace bam_fused::cuda {
 namespace {
 
-constexpr int kBlocks = 4;  // resident on a multiprocessor: 64 registers; 4 loads of 16 bytes per thread: 64 KB in flight
+// Blocks resident on a multiprocessor: 64 registers; 4 loads of 16 bytes per thread: 64 KB in flight
+constexpr int kBlocks = 4;
 
 struct GateArguments {
   Tiling tiling;
@@ -39,13 +40,13 @@ __global__ void __launch_bounds__(kThreads, kBlocks) gate_kernel(const GateArgum
 #pragma unroll
     for (int u = 0; u < U; ++u) {
       if (!tile.has(group + u * step)) continue;
-      const A row = widen_logit<T>(first[u], a.row.single);
-      const A next_row = STRADDLE ? widen_logit<T>(second[u], a.row.single) : row;
+      const A row = widen_logit<T>(first[u], a.row.float32);
+      const A next_row = STRADDLE ? widen_logit<T>(second[u], a.row.float32) : row;
       A x[V];
       packs[u].widen(x);
 #pragma unroll
       for (int i = 0; i < V; ++i) {
-        const A logit = STRADDLE && i >= tile.split ? next_row : row;
+        const A logit = STRADDLE && i >= tile.in_row ? next_row : row;
         x[i] = x[i] + x[i] * sigmoid<T>(combine<C>(logit, column[i]));
       }
       packs[u].narrow(x);
@@ -67,23 +68,20 @@ void gate(
   for_dtype(dtype, [&](auto type) {
     using T = typename decltype(type)::type;
     for_access<T>(access, [&](auto vector, auto straddle) {
-      for_combine(combine, [&](auto c) {
-        launch(gate_kernel<T, vector.value, straddle.value, c.value>, arguments, target);
-      });
+      for_combine(
+          combine, [&](auto c) { launch(gate_kernel<T, vector.value, straddle.value, c.value>, arguments, target); });
     });
   });
 }
 
-void list_gate(std::vector<Instance>& to) {
+const Listed listed([](std::vector<Instance>& to) {
   for_instances([&](auto type, auto vector, auto straddle, const std::string& name) {
     using T = typename decltype(type)::type;
-    for (const auto& [combine, text] : kCombines) {
-      for_combine(combine, [&, text = text](auto c) {
-        const auto kernel = gate_kernel<T, vector.value, straddle.value, c.value>;
-        to.push_back({"gate " + name + " " + text, reinterpret_cast<const void*>(kernel)});
-      });
-    }
+    for_combines([&](auto combine, const char* text) {
+      const auto kernel = gate_kernel<T, vector.value, straddle.value, combine.value>;
+      to.push_back({"gate " + name + " " + text, reinterpret_cast<const void*>(kernel)});
+    });
   });
-}
+});
 
 }  // namespace bam_fused::cuda

@@ -1,12 +1,13 @@
 // global_avg_pool: the means of the rows (NCHW) or of the columns (NHWC) of each sample, in one pass over x.
-#include "global_avg_pool_kernel.h"
-#include "instances.h"
-#include "workspace.h"
+#include "core/instances.h"
+#include "kernels.h"
+#include "streaming/workspace.h"
 
 namespace bam_fused::cuda {
 namespace {
 
-constexpr int kBlocks = 3;  // resident on a multiprocessor: 80 registers; 4 loads of 16 bytes per thread: 48 KB in flight
+// Blocks resident on a multiprocessor: 80 registers; 4 loads of 16 bytes per thread: 48 KB in flight
+constexpr int kBlocks = 3;
 
 struct PoolArguments {
   Tiling tiling;
@@ -17,11 +18,10 @@ struct PoolArguments {
 };
 
 template <typename T, int V, bool STRADDLE, bool ROWS>
-__global__ void __launch_bounds__(kThreads, kBlocks)
-    global_avg_pool_kernel(const PoolArguments a) {
+__global__ void __launch_bounds__(kThreads, kBlocks) global_avg_pool_kernel(const PoolArguments a) {
   using A = Compute<T>;
-  constexpr int U = kBatch;  // loads in flight per thread
-  BAM_SHARED(shared, SumStorage<A, V, STRADDLE>);
+  constexpr int U = kUnroll;  // loads in flight per thread
+  BAM_SHARED(shared, SharedSums<A, V, STRADDLE>);
   const Tile<V, STRADDLE> tile(a.tiling, a.first_sample);
   const auto final_mean = [&](int64_t sample, int64_t index, A sum) {
     const int64_t vector = ROWS ? a.tiling.rows : a.tiling.columns;
@@ -33,7 +33,7 @@ __global__ void __launch_bounds__(kThreads, kBlocks)
   Walk<T> from = tile.template walk<T>(a.x, a.tiling);
   int buffer = 0;
 #pragma unroll 1
-  for (int batch = 0; batch < tile.rows; batch += kBatch * step) {
+  for (int batch = 0; batch < tile.rows; batch += kUnroll * step) {
     Pack<T, V> packs[U];
 #pragma unroll
     for (int u = 0; u < U; ++u) {
@@ -48,7 +48,7 @@ __global__ void __launch_bounds__(kThreads, kBlocks)
         packs[u].widen(x);
 #pragma unroll
         for (int i = 0; i < V; ++i) {
-          if constexpr (ROWS) (STRADDLE && i >= tile.split ? second_sum : first_sum) += x[i];
+          if constexpr (ROWS) (STRADDLE && i >= tile.in_row ? second_sum : first_sum) += x[i];
           if constexpr (!ROWS) column_sums.add(i, x[i]);
         }
       }
@@ -78,8 +78,8 @@ void global_avg_pool(
   for_dtype(dtype, [&](auto type) {
     using T = typename decltype(type)::type;
     constexpr size_t sum_size = sizeof(Compute<T>);
-    const int64_t chunk_rows = of_rows ? 1 : least_chunk_rows(sum_size, sizeof(T), 1);
-    const Tiling tiling = tile_for(extent, access, chunk_rows, kBlocks, target);
+    const int64_t split_rows = of_rows ? 1 : least_split_rows(sum_size, sizeof(T), 1);
+    const Tiling tiling = tile_for(extent, access, split_rows, kBlocks, target);
     const Workspace work = reserve(tiling, access.vector, sum_size, of_rows, !of_rows, allocate, target);
     const PoolArguments arguments{tiling, 0, x, means, work};
     for_access<T>(access, [&](auto vector, auto straddle) {
@@ -91,7 +91,7 @@ void global_avg_pool(
   });
 }
 
-void list_global_avg_pool(std::vector<Instance>& to) {
+const Listed listed([](std::vector<Instance>& to) {
   for_instances([&](auto type, auto vector, auto straddle, const std::string& name) {
     using T = typename decltype(type)::type;
     const auto rows = global_avg_pool_kernel<T, vector.value, straddle.value, true>;
@@ -99,6 +99,6 @@ void list_global_avg_pool(std::vector<Instance>& to) {
     to.push_back({"global_avg_pool " + name + " of rows", reinterpret_cast<const void*>(rows)});
     to.push_back({"global_avg_pool " + name + " of columns", reinterpret_cast<const void*>(columns)});
   });
-}
+});
 
 }  // namespace bam_fused::cuda

@@ -5,9 +5,9 @@
 #include <sstream>
 
 #include "../shared/stable.h"
-#include "check.h"
-#include "instances.h"
-#include "tiling.h"
+#include "core/check.h"
+#include "core/instances.h"
+#include "streaming/tiling.h"
 
 namespace bam_fused::cuda {
 namespace {
@@ -31,9 +31,7 @@ std::string describe(const Instance& instance) {
 
 std::vector<std::string> kernels(int64_t device) {
   std::vector<Instance> instances;
-  list_gate(instances);
-  list_gate_backward(instances);
-  list_global_avg_pool(instances);
+  for (const ListInstances list : instance_lists()) list(instances);
   int before = 0;
   check(cudaGetDevice(&before), "reading the current device");
   check(cudaSetDevice(static_cast<int>(device)), "selecting the device");
@@ -47,7 +45,7 @@ std::vector<std::string> kernels(int64_t device) {
 }  // namespace bam_fused::cuda
 
 STABLE_TORCH_LIBRARY(bam_fused_cuda, m) {
-  m.def("build_info() -> str");             // JSON
+  m.def("build_info() -> str");           // JSON
   m.def("kernels(int device) -> str[]");  // JSON, one object for each
 }
 

@@ -14,8 +14,8 @@ int64_t step_of(const Tensor& t) {
   int64_t step = 1, next = -1;  // `next`: what the next dimension outwards must have
   for (size_t d = size.size() - 1; d > 0; --d) {
     if (size[d] == 1) continue;
+    if (next != -1 && stride[d] != next) return -1;
     if (next == -1) step = stride[d];
-    else if (stride[d] != next) return -1;
     next = size[d] * stride[d];
   }
   return step;

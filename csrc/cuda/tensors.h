@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "../shared/feature_map.h"
-#include "matrices.h"
+#include "core/call.h"
 
 namespace bam_fused::cuda {
 

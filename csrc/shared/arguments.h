@@ -18,8 +18,9 @@ inline Combine parse_combine(const std::string& name) {
 
 inline void check_feature_map(const Tensor& x) {
   const ScalarType t = x.scalar_type();
-  STD_TORCH_CHECK(t == ScalarType::Float || t == ScalarType::Double || t == ScalarType::Half || t == ScalarType::BFloat16,
-                  "x must be float32, float64, float16 or bfloat16");
+  STD_TORCH_CHECK(
+      t == ScalarType::Float || t == ScalarType::Double || t == ScalarType::Half || t == ScalarType::BFloat16,
+      "x must be float32, float64, float16 or bfloat16");
   STD_TORCH_CHECK(x.dim() == 4, "x must be (N, C, H, W)");
 }
 
@@ -38,11 +39,13 @@ inline void check_gate(const Tensor& x, const Tensor& channel_logits, const Tens
   detail::check_logits(x, channel_logits, "channel_logits");
   detail::check_logits(x, spatial_logits, "spatial_logits");
   const auto size = x.sizes(), c = channel_logits.sizes(), s = spatial_logits.sizes();
-  STD_TORCH_CHECK((c.size() == 2 || (c.size() == 4 && c[2] == 1 && c[3] == 1)) && c[0] == size[0] && c[1] == size[1],
-                  "channel_logits must be (N, C) or (N, C, 1, 1) of x");
+  STD_TORCH_CHECK(
+      (c.size() == 2 || (c.size() == 4 && c[2] == 1 && c[3] == 1)) && c[0] == size[0] && c[1] == size[1],
+      "channel_logits must be (N, C) or (N, C, 1, 1) of x");
   const size_t h = s.size() - 2, w = s.size() - 1;
-  STD_TORCH_CHECK((s.size() == 3 || (s.size() == 4 && s[1] == 1)) && s[0] == size[0] && s[h] == size[2] && s[w] == size[3],
-                  "spatial_logits must be (N, H, W) or (N, 1, H, W) of x");
+  STD_TORCH_CHECK(
+      (s.size() == 3 || (s.size() == 4 && s[1] == 1)) && s[0] == size[0] && s[h] == size[2] && s[w] == size[3],
+      "spatial_logits must be (N, H, W) or (N, 1, H, W) of x");
 }
 
 inline void check_grad(const Tensor& grad, const Tensor& x) {
@@ -53,14 +56,16 @@ inline void check_grad(const Tensor& grad, const Tensor& x) {
 
 inline void check_squeeze(const Tensor& x, const Tensor& weight, const std::optional<Tensor>& bias) {
   check_feature_map(x);
-  STD_TORCH_CHECK(weight.scalar_type() == x.scalar_type() && weight.device() == x.device(),
-                  "weight must have x's dtype and device");
-  STD_TORCH_CHECK((weight.dim() == 2 || (weight.dim() == 4 && weight.size(2) == 1 && weight.size(3) == 1)) &&
-                      weight.size(1) == x.size(1) && weight.size(0) > 0,
-                  "weight must be (R, C) or (R, C, 1, 1)");
+  STD_TORCH_CHECK(
+      weight.scalar_type() == x.scalar_type() && weight.device() == x.device(),
+      "weight must have x's dtype and device");
+  STD_TORCH_CHECK(
+      (weight.dim() == 2 || (weight.dim() == 4 && weight.size(2) == 1 && weight.size(3) == 1)) &&
+          weight.size(1) == x.size(1) && weight.size(0) > 0,
+      "weight must be (R, C) or (R, C, 1, 1)");
   if (!bias) return;
-  STD_TORCH_CHECK(bias->scalar_type() == x.scalar_type() && bias->device() == x.device(),
-                  "bias must have x's dtype and device");
+  STD_TORCH_CHECK(
+      bias->scalar_type() == x.scalar_type() && bias->device() == x.device(), "bias must have x's dtype and device");
   STD_TORCH_CHECK(bias->dim() == 1 && bias->size(0) == weight.size(0), "bias must be (R,)");
 }
 

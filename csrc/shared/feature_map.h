@@ -26,9 +26,7 @@ class FeatureMap {
   // The tensor as it is if it has these rows, else a copy that has.
   View readable(const Tensor& t) const {
     return strides_of(t, rows).match(
-        [&](Strides strides) {
-          return View{t, {const_cast<void*>(t.const_data_ptr()), strides}};
-        },
+        [&](Strides strides) { return View{t, {const_cast<void*>(t.const_data_ptr()), strides}}; },
         [&] {
           View copy = fresh(t);
           torch::stable::copy_(copy.tensor, t);
@@ -49,10 +47,7 @@ class FeatureMap {
   // Where a kernel writes what is to become `out`: `out` itself if it has these rows, else a stand-in; `finish` copies that.
   View writable(const Tensor& out) const {
     return strides_of(out, rows).match(
-        [&](Strides strides) {
-          return View{out, {out.data_ptr(), strides}};
-        },
-        [&] { return fresh(out); });
+        [&](Strides strides) { return View{out, {out.data_ptr(), strides}}; }, [&] { return fresh(out); });
   }
 
   void finish(const View& written, Tensor& out) const {

@@ -60,15 +60,18 @@ std::tuple<Tensor, Tensor, Tensor> gate_backward(
   const Combine how = parse_combine(combine);
   Tensor dx = fresh_like(x);
   if (x.numel() == 0) {
-    return {dx, torch::stable::new_zeros(channel_logits, channel_logits.sizes()),
-            torch::stable::new_zeros(spatial_logits, spatial_logits.sizes())};
+    return {
+        dx, torch::stable::new_zeros(channel_logits, channel_logits.sizes()),
+        torch::stable::new_zeros(spatial_logits, spatial_logits.sizes())};
   }
   const Tensor dchannel = torch::stable::new_empty(channel_logits, channel_logits.sizes());
   const Tensor dspatial = torch::stable::new_empty(spatial_logits, spatial_logits.sizes());
   const FeatureMap map({&x, &dx, &grad});
   const View read = map.readable(x), read_grad = map.readable_gradient(grad), written = map.writable(dx);
-  launch(GateBackwardCall{map, how, read_grad.map, read.map, written.map, sides(map, channel_logits, spatial_logits),
-                          sides(map, dchannel, dspatial)});
+  launch(
+      GateBackwardCall{
+          map, how, read_grad.map, read.map, written.map, sides(map, channel_logits, spatial_logits),
+          sides(map, dchannel, dspatial)});
   map.finish(written, dx);
   return {dx, dchannel, dspatial};
 }

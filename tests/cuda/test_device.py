@@ -74,7 +74,7 @@ def test_the_same_bits_every_time() -> None:
 
 
 def test_streams_at_once() -> None:
-    """Two streams, each with its own inputs, many times: their workspaces and tickets must not meet."""
+    """Two streams, each with its own inputs, many times: their workspaces and arrival counters must not meet."""
     given = [arguments() for _ in range(2)]
     expected = [forward_backward(*g) for g in given]
     streams = [torch.cuda.Stream() for _ in range(2)]

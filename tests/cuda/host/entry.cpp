@@ -3,8 +3,7 @@
 #include <cstdlib>
 #include <vector>
 
-#include "gate_kernels.h"
-#include "global_avg_pool_kernel.h"
+#include "kernels.h"
 
 namespace {
 

@@ -1,7 +1,6 @@
-// The operators of csrc/cuda registered for CPU tensors, as bam_fused_cuda_host::*, over the kernels executed on the CPU.
-#include "../../../csrc/cuda/operators.h"
-
-#include "../../../csrc/cuda/tensors.h"
+// The operators of csrc/cuda over the kernels executed on the CPU, as bam_fused_cuda_host::*: this defines them, and the
+// sources of the operators are compiled to register themselves here, for CPU tensors.
+#include "tensors.h"
 
 namespace bam_fused::cuda {
 
@@ -14,10 +13,4 @@ STABLE_TORCH_LIBRARY(bam_fused_cuda_host, m) {
   m.def("gate_backward(Tensor grad, Tensor x, Tensor channel_logits, Tensor spatial_logits, str combine)"
         " -> (Tensor, Tensor, Tensor)");
   m.def("global_avg_pool(Tensor x) -> Tensor");
-}
-
-STABLE_TORCH_LIBRARY_IMPL(bam_fused_cuda_host, CPU, m) {
-  m.impl("gate", TORCH_BOX(&bam_fused::cuda::gate_operator));
-  m.impl("gate_backward", TORCH_BOX(&bam_fused::cuda::gate_backward_operator));
-  m.impl("global_avg_pool", TORCH_BOX(&bam_fused::cuda::global_avg_pool_operator));
 }

@@ -1,10 +1,9 @@
-// Every kernel once over a few shapes with several blocks, slabs and chunks, for ThreadSanitizer: link it with threads.cpp.
+// Every kernel once over a few shapes with several blocks, slabs and splits, for ThreadSanitizer: link it with threads.cpp.
 #include <cstdio>
 #include <cstdlib>
 #include <vector>
 
-#include "gate_kernels.h"
-#include "global_avg_pool_kernel.h"
+#include "kernels.h"
 
 using namespace bam_fused;
 using namespace bam_fused::cuda;
@@ -13,7 +12,7 @@ namespace {
 
 void run(int64_t rows, int64_t columns, int threads) {
   const Extent extent{1, rows, columns};
-  const Target target{nullptr, 64, threads};  // many multiprocessors ask for many chunks
+  const Target target{nullptr, 64, threads};  // many multiprocessors ask for many splits
   std::vector<float> grad(rows * columns, 1.0f), x(rows * columns, 0.5f), dx(rows * columns), out(rows * columns);
   std::vector<float> row(rows, 0.25f), column(columns, -0.5f), drow(rows), dcolumn(columns);
   const auto matrix = [&](std::vector<float>& of) { return Map{of.data(), {rows * columns, columns}}; };
@@ -35,8 +34,8 @@ void run(int64_t rows, int64_t columns, int threads) {
 }  // namespace
 
 int main() {
-  run(56, 36, 32);    // groups of rows, chunks
-  run(48, 264, 32);   // slabs and chunks of aligned rows
+  run(56, 36, 32);    // groups of rows, splits
+  run(48, 264, 32);   // slabs and splits of aligned rows
   run(64, 33, 32);    // accesses across rows, shared columns
   std::puts("done");
 }

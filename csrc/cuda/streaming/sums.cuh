@@ -1,8 +1,8 @@
 // Sums over rows and over columns in one walk, without atomics on values, in a fixed order.
 //
-// Row sums: after every kBatch groups the threads put what their slots add to a row (two rows where they straddle) into
-// shared memory, and a few lanes per row add that up. Column sums stay in registers until the chunk ends. Where a row is
-// spread over slabs, or a column over chunks, blocks leave partial sums in a workspace; the block that arrives last adds
+// Row sums: after every kUnroll groups the threads put what their slots add to a row (two rows where they straddle) into
+// shared memory, and a few lanes per row add that up. Column sums stay in registers until the split ends. Where a row is
+// spread over slabs, or a column over splits, blocks leave partial sums in a workspace; the block that arrives last adds
 // them up in index order, so the result does not depend on which block that is.
 #pragma once
 
@@ -10,20 +10,20 @@
 
 namespace bam_fused::cuda {
 
-/// Partial sums of the compute type, and tickets that are zero at launch. Unused parts are null.
+/// Partial sums of the compute type, and arrival counters that are zero at launch. Unused parts are null.
 struct Workspace {
-  void* rows;               // (sample, slab, row)
-  void* columns;            // (sample, slab, chunk, column of the slab)
-  unsigned* row_tickets;    // (sample, chunk)
-  unsigned* column_tickets; // (sample, slab), or (sample) where columns are not private to a slab
+  void* rows;                 // (sample, slab, row)
+  void* columns;              // (sample, slab, split, column of the slab)
+  unsigned* row_counters;     // (sample, split)
+  unsigned* column_counters;  // (sample, slab), or (sample) where columns are not private to a slab
 };
 
 template <typename A, int V, bool STRADDLE>
-struct SumStorage {
+struct SharedSums {
   union {
     struct {
-      A first[2][kBatch][kThreads];
-      A second[STRADDLE ? 2 : 1][STRADDLE ? kBatch : 1][STRADDLE ? kThreads : 1];
+      A first[2][kUnroll][kThreads];
+      A second[STRADDLE ? 2 : 1][STRADDLE ? kUnroll : 1][STRADDLE ? kThreads : 1];
     } rows;  // double-buffered: one barrier per batch
     A columns[kThreads * V];
   };
@@ -55,7 +55,7 @@ class ColumnSums {
     for (int i = 0; i < V; ++i) totals_[i] += sums_[i], sums_[i] = 0;
   }
 
-  __device__ __forceinline__ const A (&total())[V] {
+  __device__ __forceinline__ const A (&total()) [V] {
     if constexpr (kTwoLevels) {
       flush();
       return totals_;
@@ -67,22 +67,22 @@ class ColumnSums {
 
 /// Put what this thread's slot adds to its row, and to the next where it straddles.
 template <typename A, int V, bool STRADDLE>
-__device__ __forceinline__ void put_row(SumStorage<A, V, STRADDLE>& shared, int buffer, int group, A first, A second) {
+__device__ __forceinline__ void put_row(SharedSums<A, V, STRADDLE>& shared, int buffer, int group, A first, A second) {
   shared.rows.first[buffer][group][threadIdx.x] = first;
   if constexpr (STRADDLE) shared.rows.second[buffer][group][threadIdx.x] = second;
 }
 
-/// Add up the rows of the batch of groups that begins at row `batch` of the chunk; `emit(row, sum)` is called once for each.
+/// Add up the rows of the batch of groups that begins at row `batch` of the split; `emit(row, sum)` is called once for each.
 template <typename A, int V, bool STRADDLE, typename Emit>
 __device__ __forceinline__ void add_rows(
-    const SumStorage<A, V, STRADDLE>& shared, int buffer, const Tile<V, STRADDLE>& tile, const Tiling& t, int batch,
+    const SharedSums<A, V, STRADDLE>& shared, int buffer, const Tile<V, STRADDLE>& tile, const Tiling& t, int batch,
     Emit emit) {
   const int lanes = 1 << t.lanes_log2;
-  const int tasks = ((kBatch * t.group_rows << t.lanes_log2) + 31) / 32 * 32;  // whole warps, for the shuffles
+  const int tasks = ((kUnroll * t.group_rows << t.lanes_log2) + 31) / 32 * 32;  // whole warps, for the shuffles
   for (int task = threadIdx.x; task < tasks; task += blockDim.x) {
     const int index = task >> t.lanes_log2;
     const int lane = task & (lanes - 1);
-    const bool valid = index < kBatch * t.group_rows && batch + index < tile.rows;
+    const bool valid = index < kUnroll * t.group_rows && batch + index < tile.rows;
     A sum = 0;
     if (valid) {
       const int group = index / t.group_rows;
@@ -105,11 +105,11 @@ __device__ __forceinline__ void add_rows(
 }
 
 /// Whether this block is the last of `expected` to arrive here. What the others wrote before is visible to it.
-__device__ __forceinline__ bool arrives_last(unsigned* ticket, unsigned expected, bool& last) {
+__device__ __forceinline__ bool arrives_last(unsigned* counter, unsigned expected, bool& last) {
   __syncthreads();
   if (threadIdx.x == 0) {
     __threadfence();
-    last = atomicAdd(ticket, 1u) == expected - 1;
+    last = atomicAdd(counter, 1u) == expected - 1;
     __threadfence();
   }
   __syncthreads();
@@ -127,13 +127,13 @@ __device__ __forceinline__ void emit_row(
   }
 }
 
-/// At the end of a chunk: the last slab to arrive adds the row sums of all slabs.
+/// At the end of a split: the last slab to arrive adds the row sums of all slabs.
 template <typename A, int V, bool STRADDLE, typename Final>
 __device__ __forceinline__ void finish_rows(
-    SumStorage<A, V, STRADDLE>& shared, const Workspace& work, const Tile<V, STRADDLE>& tile, const Tiling& t,
+    SharedSums<A, V, STRADDLE>& shared, const Workspace& work, const Tile<V, STRADDLE>& tile, const Tiling& t,
     Final final) {
   if (t.slabs == 1) return;
-  if (!arrives_last(work.row_tickets + tile.sample * t.chunks + tile.chunk, t.slabs, shared.last)) return;
+  if (!arrives_last(work.row_counters + tile.sample * t.splits + tile.split, t.slabs, shared.last)) return;
   const A* partial = static_cast<const A*>(work.rows) + tile.sample * t.slabs * t.rows;
   for (int64_t row = tile.first_row + threadIdx.x; row < tile.first_row + tile.rows; row += blockDim.x) {
     A sum = 0;
@@ -142,7 +142,7 @@ __device__ __forceinline__ void finish_rows(
   }
 }
 
-/// Add the partial column sums of all chunks and, where columns are shared among slabs, of all slabs.
+/// Add the partial column sums of all splits and, where columns are shared among slabs, of all slabs.
 template <typename A, int V, bool STRADDLE, typename Final>
 __device__ __forceinline__ void add_column_partials(
     const A* partials, const Tile<V, STRADDLE>& tile, const Tiling& t, bool own, Final final) {
@@ -160,8 +160,8 @@ __device__ __forceinline__ void add_column_partials(
       const int64_t shift = own ? 0 : first * V % t.columns;
       const int64_t met = t.met_columns(static_cast<int>(slots), V);
 #pragma unroll 1
-      for (int chunk = 0; chunk < t.chunks; ++chunk) {
-        const A* partial = partials + (int64_t(slab) * t.chunks + chunk) * stride;
+      for (int split = 0; split < t.splits; ++split) {
+        const A* partial = partials + (int64_t(slab) * t.splits + split) * stride;
 #pragma unroll
         for (int i = 0; i < kColumns; ++i) {
           const int64_t column = base + i * blockDim.x;
@@ -178,19 +178,19 @@ __device__ __forceinline__ void add_column_partials(
   }
 }
 
-/// At the end of a chunk: add what the slots of this block hold for each column, and what other blocks hold.
+/// At the end of a split: add what the slots of this block hold for each column, and what other blocks hold.
 template <typename A, int V, bool STRADDLE, typename Final>
 __device__ __forceinline__ void finish_columns(
-    SumStorage<A, V, STRADDLE>& shared, const Workspace& work, const Tile<V, STRADDLE>& tile, const Tiling& t,
+    SharedSums<A, V, STRADDLE>& shared, const Workspace& work, const Tile<V, STRADDLE>& tile, const Tiling& t,
     const A (&sums)[V], Final final) {
   __syncthreads();  // the row sums that lie in the same memory have been read
 #pragma unroll
   for (int i = 0; i < V; ++i) shared.columns[threadIdx.x * V + i] = sums[i];
   __syncthreads();
   const bool own = t.private_columns();
-  const bool whole = own && t.chunks == 1;
-  A* partials = static_cast<A*>(work.columns) + tile.sample * t.slabs * t.chunks * t.met_columns(t.slab_slots, V);
-  A* partial = partials + (int64_t(tile.slab) * t.chunks + tile.chunk) * t.met_columns(t.slab_slots, V);
+  const bool whole = own && t.splits == 1;
+  A* partials = static_cast<A*>(work.columns) + tile.sample * t.slabs * t.splits * t.met_columns(t.slab_slots, V);
+  A* partial = partials + (int64_t(tile.slab) * t.splits + tile.split) * t.met_columns(t.slab_slots, V);
   const int64_t origin = tile.first_slot * V % t.columns;
   const int met = t.met_columns(tile.slots, V);
   for (int column = threadIdx.x; column < met; column += blockDim.x) {
@@ -205,8 +205,8 @@ __device__ __forceinline__ void finish_columns(
     }
   }
   if (whole) return;
-  unsigned* ticket = work.column_tickets + (own ? tile.sample * t.slabs + tile.slab : tile.sample);
-  if (arrives_last(ticket, own ? t.chunks : t.chunks * t.slabs, shared.last)) {
+  unsigned* counter = work.column_counters + (own ? tile.sample * t.slabs + tile.slab : tile.sample);
+  if (arrives_last(counter, own ? t.splits : t.splits * t.slabs, shared.last)) {
     add_column_partials<A, V, STRADDLE>(partials, tile, t, own, final);
   }
 }

@@ -1,7 +1,7 @@
-// The gate's launchers. Which logits belong to the rows and which to the columns is the caller's business.
+// The launchers of the kernels. Which logits belong to the rows and which to the columns is the caller's business.
 #pragma once
 
-#include "matrices.h"
+#include "core/call.h"
 
 namespace bam_fused::cuda {
 
@@ -14,6 +14,11 @@ void gate(
 void gate_backward(
     const Extent& extent, Dtype dtype, Combine combine, const Map& grad, const Map& x, const Logits& row,
     const Logits& column, const Map& dx, const Results& drow, const Results& dcolumn, const Target& target,
+    const Allocate& allocate);
+
+/// The mean of each row (`of_rows`, the pool in NCHW) or of each column (in NHWC): one read of x.
+void global_avg_pool(
+    const Extent& extent, Dtype dtype, bool of_rows, const Map& x, const Results& means, const Target& target,
     const Allocate& allocate);
 
 }  // namespace bam_fused::cuda

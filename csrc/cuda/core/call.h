@@ -1,7 +1,6 @@
-// What the launchers of the CUDA kernels take: plain pointers, strides and sizes, nothing of PyTorch.
+// What the launchers of the CUDA kernels take besides maps: plain pointers, strides and sizes, nothing of PyTorch.
 //
-// A feature map is seen as one matrix per sample whose columns are adjacent in memory: NCHW gives channels x pixels, NHWC
-// pixels x channels. Row logits belong to the rows (the channel logits in NCHW), column logits to the columns.
+// Row logits belong to the rows of a map (the channel logits in NCHW), column logits to its columns.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -10,9 +9,9 @@
 #include <cstdint>
 #include <functional>
 
-#include "../shared/combine.h"
-#include "../shared/dtype.h"
-#include "../shared/layout.h"
+#include "../../shared/combine.h"
+#include "../../shared/dtype.h"
+#include "../../shared/layout.h"
 
 namespace bam_fused::cuda {
 
@@ -20,17 +19,17 @@ struct Extent {
   int64_t samples, rows, columns;
 };
 
-/// One vector of logits per sample, in the feature map's dtype or in float32 (`single`); strides in elements.
+/// One vector of logits per sample, in the feature map's dtype or in float32; strides in elements.
 struct Logits {
   const void* data;
   int64_t sample, step;
-  bool single;
+  bool float32;
 };
 
-/// One contiguous vector of results per sample, in the feature map's dtype or in float32 (`single`).
+/// One contiguous vector of results per sample, in the feature map's dtype or in float32.
 struct Results {
   void* data;
-  bool single;
+  bool float32;
 };
 
 /// Where to run: the stream, and the sizes that the tiling is fitted to.

@@ -9,7 +9,7 @@
 
 #include <type_traits>
 
-#include "matrices.h"
+#include "call.h"
 #include "portable.cuh"
 
 namespace bam_fused::cuda {
@@ -87,7 +87,8 @@ struct Pack<float, 4> {
     to[0] = bits<float>(raw.x), to[1] = bits<float>(raw.y), to[2] = bits<float>(raw.z), to[3] = bits<float>(raw.w);
   }
   __device__ void narrow(const float (&from)[4]) {
-    raw = make_uint4(bits<unsigned>(from[0]), bits<unsigned>(from[1]), bits<unsigned>(from[2]), bits<unsigned>(from[3]));
+    raw =
+        make_uint4(bits<unsigned>(from[0]), bits<unsigned>(from[1]), bits<unsigned>(from[2]), bits<unsigned>(from[3]));
   }
 };
 
@@ -121,21 +122,21 @@ using RawLogit = std::conditional_t<sizeof(T) == 8, unsigned long long, unsigned
 
 template <typename T>
 __device__ __forceinline__ RawLogit<T> load_logit(const Logits& logits, int64_t at) {
-  if (sizeof(T) == 4 || logits.single) return __ldg(static_cast<const unsigned*>(logits.data) + at);
+  if (sizeof(T) == 4 || logits.float32) return __ldg(static_cast<const unsigned*>(logits.data) + at);
   using Stored = std::conditional_t<sizeof(T) == 8, unsigned long long, unsigned short>;
   return __ldg(static_cast<const Stored*>(logits.data) + at);
 }
 
 template <typename T>
-__device__ __forceinline__ Compute<T> widen_logit(RawLogit<T> raw, bool single) {
-  if (sizeof(T) == 4 || single) return bits<float>(static_cast<unsigned>(raw));
+__device__ __forceinline__ Compute<T> widen_logit(RawLogit<T> raw, bool float32) {
+  if (sizeof(T) == 4 || float32) return bits<float>(static_cast<unsigned>(raw));
   if constexpr (sizeof(T) == 8) return bits<double>(raw);
   if constexpr (sizeof(T) == 2) return Element<T>::widen(static_cast<unsigned short>(raw));
 }
 
 template <typename T>
 __device__ __forceinline__ void store_result(const Results& results, int64_t at, Compute<T> value) {
-  if (results.single) {
+  if (results.float32) {
     write(static_cast<float*>(results.data) + at, static_cast<float>(value));
   } else {
     write(static_cast<typename Element<T>::Raw*>(results.data) + at, Element<T>::narrow(value));
