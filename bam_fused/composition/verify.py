@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from bam_fused.composition.path import path_of
 from bam_fused.composition.plan import Plan, child
 from bam_fused.composition.run import run
+from bam_fused.composition.side_effects import left_by
 from bam_fused.composition.twin import draw_weights, set_mode, twin
 from bam_fused.reference import COMBINES
 
@@ -55,7 +56,9 @@ def verify(module: nn.Module, plan: Plan, legacy_pool: bool | None = None) -> Ve
         draw_weights(drawn, generator)
         size = _size(module, plan)
         x = _draw(plan.channels, size, size, generator, wide, device)
+        fresh = twin(drawn)
         plan, difference = _matching_combine(drawn, plan, x)
+        _compare_side_effects(fresh, plan, x)
         difference = max(difference, _compare_training(drawn, plan, x))
         plan, note = _compare_non_square(
             drawn, plan, _draw(plan.channels, size, size + 3, generator, wide, device), legacy_pool
@@ -172,6 +175,17 @@ def _matching_combine(drawn: nn.Module, plan: Plan, x: Tensor) -> tuple[Plan, fl
                 raise Differs(f"it returns the attention alone, {formula}, which its caller multiplies with F")
     plan = replace(plan, combine=best)
     return plan, _difference(want, _candidate(drawn, plan, x), x.dtype, f"even as the nearest form, {best!r},")
+
+
+def _compare_side_effects(fresh: nn.Module, plan: Plan, x: Tensor) -> None:
+    """What else a forward does than to return something; `fresh` has not been run."""
+    other = twin(fresh)
+    for train in (False, True):
+        set_mode(fresh, train)
+        set_mode(other, train)
+        sets = left_by(fresh, lambda: _original(fresh, x)) - left_by(other, lambda: _candidate(other, plan, x))
+        if sets:
+            raise Differs(f"its forward also sets {', '.join(sorted(sets))}, which the fused one would not")
 
 
 def _compare_training(drawn: nn.Module, plan: Plan, x: Tensor) -> float:
