@@ -30,7 +30,7 @@ class Description:
     competitors: tuple[str, ...]
     """The names of the problem's competitors, known without building it."""
     operators: Mapping[str, Samples] = field(default_factory=dict)
-    """Its operators `torch.ops.bam_fused.<name>`, forward first, and how each is called; a module has none of its own."""
+    """Its operators `torch.ops.bam_fused.<name>`, forward first, and how each is called; most modules have none."""
     floor: Mapping[str, float] = field(default_factory=dict)
     """By direction ("forward", "backward") the bytes that must move, in passes over x; empty where none was worked out."""
     cases: Mapping[str, tuple[Case, ...]] = field(default_factory=dict)

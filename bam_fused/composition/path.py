@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from bam_fused.composition import training, waits
+from bam_fused.composition import training, waits, whole
 from bam_fused.composition.plan import Plan
 from bam_fused.composition.run import run
 
@@ -24,7 +24,10 @@ class Candidate(NamedTuple):
     run: Run
 
 
-CANDIDATES: tuple[Candidate, ...] = (Candidate("two passes", training.why_not, training.run),)
+CANDIDATES: tuple[Candidate, ...] = (
+    Candidate("one operator", whole.why_not, whole.run),
+    Candidate("two passes", training.why_not, training.run),
+)
 """The paths faster than the composed one, the fastest first."""
 
 

@@ -1,5 +1,6 @@
 // The kernels for one instruction set. The build compiles this file once for each, with the compiler's flags for it,
 // BAM_VECTOR_BYTES (the width of its vectors) and BAM_INSTRUCTION_SET (its name).
+#include "bam_kernel.h"
 #include "dilated_conv_kernel.h"
 #include "dilated_conv_weight_grad_kernel.h"
 #include "gate_kernel.h"
@@ -31,6 +32,8 @@ const Kernels BAM_TABLE(BAM_INSTRUCTION_SET) = {
     BAM_EACH_COMPUTE_TYPE(pack_weight),
     BAM_EACH_COMPUTE_TYPE(dilated_conv),
     BAM_EACH_COMPUTE_TYPE(dilated_conv_weight_grad),
+    BAM_EACH_COMPUTE_TYPE(channel_layer),
+    BAM_EACH_COMPUTE_TYPE(spatial_logits),
     BAM_VECTOR_BYTES,
 };
 

@@ -70,9 +70,11 @@ struct Kernels {
   ForDtypes<SqueezeArguments> squeeze;
   ForDtypes<SqueezeInputGradArguments> squeeze_input_grad;
   ForDtypes<SqueezeWeightGradArguments> squeeze_weight_grad;
-  ForDtypes<PackArguments> pack_weight;          // these three by the compute type alone
+  ForDtypes<PackArguments> pack_weight;          // these five by the compute type alone
   ForDtypes<DilatedConvArguments> dilated_conv;
   ForDtypes<DilatedConvWeightGradArguments> dilated_conv_weight_grad;
+  ForDtypes<ChannelLayerArguments> channel_layer;
+  ForDtypes<SpatialLogitsArguments> spatial_logits;
   int64_t vector_bytes;
 };
 

@@ -56,6 +56,24 @@ struct DilatedConvArguments {
   PerSample in, out;  // features
 };
 
+struct ChannelLayerArguments {
+  int64_t inputs, outputs;
+  int64_t part_outputs, parts;  // outputs in a part, and how many parts there are per sample
+  const void* weight;           // [outputs, inputs]
+  Finish finish;
+  const void* in;  // [samples, inputs]
+  void* out;       // [samples, outputs]
+};
+
+struct SpatialLogitsArguments {
+  int64_t positions, inputs;
+  int64_t part_positions, parts;
+  const void* weight;  // one row, padded
+  Finish finish;
+  PerSample in;  // features
+  void* out;     // [samples, positions]
+};
+
 constexpr int64_t kMostTilePositions = 96;  // of squeeze
 
 }  // namespace cpu

@@ -1,6 +1,7 @@
 // What the operators on BAM's layers share: packed weights, and how squeeze is cut into tiles.
 #pragma once
 
+#include "../shared/bam.h"
 #include "dispatch.h"
 
 namespace bam_fused::cpu {
@@ -13,6 +14,13 @@ Tensor packed_weight(const Tensor& x, const Tensor& weight, int64_t outputs, int
 
 // A workspace of `length` numbers in x's compute type, padded to whole vectors, all `value`.
 Tensor filled(const Tensor& x, int64_t length, double value);
+
+// One row of a weight, (1, I) or (1, I, 1, 1), padded with zeros.
+Tensor packed_row(const Tensor& x, const Tensor& weight);
+
+// What follows a layer's sums: scales, then shifts, [2, padded outputs]. Bias and BatchNorm in one, from their tensors as they
+// are now.
+Tensor finish_of(const Tensor& x, const BamLayer& layer);
 
 // The arguments of squeeze that follow from x's shape and rows, its tiles among them.
 SqueezeArguments squeeze_arguments(const FeatureMap& map, const Tensor& x, int64_t outputs);

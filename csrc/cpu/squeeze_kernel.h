@@ -95,7 +95,7 @@ template <class T> void squeeze_channel_rows(const SqueezeArguments& a, const Sq
   alignas(64) A stage[kStage<A>];
   alignas(64) A sums[kMostOutputs * kMostTilePositions];
   const int64_t columns = padded<A>(tile.count), weight_row = padded<A>(a.outputs), block = kStage<A> / columns;
-  for (int64_t first = 0; first < a.outputs; first += kMostOutputs) {
+  for (int64_t first = 0; first == 0 || first < a.outputs; first += kMostOutputs) {
     const int64_t outputs = a.outputs - first < kMostOutputs ? a.outputs - first : kMostOutputs;
     for_even_blocks(a.channels, block, [&](int64_t c, int64_t depth) {
       if (first == 0) {
@@ -178,7 +178,7 @@ template <class T> void squeeze_position_rows(const SqueezeArguments& a, const S
   alignas(64) A stage[sizeof(T) == sizeof(A) ? 1 : kStage<A> + kMostTilePositions * kLanes<A>];
   alignas(64) A sums[kMostOutputs * kMostTilePositions];
   const int64_t weight_row = padded<A>(a.outputs), block = kStage<A> / tile.count;
-  for (int64_t first = 0; first < a.outputs; first += kMostOutputs) {
+  for (int64_t first = 0; first == 0 || first < a.outputs; first += kMostOutputs) {
     const int64_t outputs = a.outputs - first < kMostOutputs ? a.outputs - first : kMostOutputs;
     const int64_t sum_row = padded<A>(outputs);
     for_even_blocks(a.channels, block, [&](int64_t c, int64_t depth) {

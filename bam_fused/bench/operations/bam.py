@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +15,8 @@ from bam_fused.bench.cases import FORMATS, Case, both_modes
 from bam_fused.bench.description import Description
 from bam_fused.bench.operations import global_avg_pool
 from bam_fused.bench.problem import Problem, feature_map, in_float64, of_module, place
+from bam_fused.composition import whole
+from bam_fused.composition.plan import plan_of
 
 
 class AuthorsBAM(nn.Module):
@@ -45,6 +49,20 @@ class AuthorsBAM(nn.Module):
         return (1 + torch.sigmoid(self.channel_logits(x) * self.spatial_logits(x))) * x
 
 
+def samples(x: Tensor) -> Iterator[tuple[Any, ...]]:
+    channels = x.shape[1]
+    for module in (
+        bam_fused.BAM.official(channels),
+        bam_fused.BAM(channels, channel_layers=2, spatial_layers=1, channel_bias=False, mlp="conv"),
+        bam_fused.BAM(channels, branches="channel"),
+        bam_fused.BAM(channels, branches="spatial"),
+    ):
+        module.to(x.device, x.dtype).eval().requires_grad_(False)
+        plan = plan_of(module)
+        assert plan is not None
+        yield whole.arguments(module, plan, x)
+
+
 def problem(case: Case, device: torch.device) -> Problem:
     fused = bam_fused.BAM.official(case.shape[1])
     authors, mean = AuthorsBAM(fused, mean=False), AuthorsBAM(fused, mean=True)
@@ -67,6 +85,7 @@ def problem(case: Case, device: torch.device) -> Problem:
 DESCRIPTION = Description(
     problem,
     competitors=("eager", "eager (mean)", "fused"),
+    operators={"bam": samples},
     cases={
         "quick": tuple(both_modes("bam", (8, 512, 28, 28))),
         "readme": tuple(case for name in FORMATS for case in both_modes("bam", (8, 256, 56, 56), "float32", name)),

@@ -1,0 +1,131 @@
+"""The path of a whole BAM as one operator: inference on the CPU, x read from memory once and F' written once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bam_fused import backends
+from bam_fused.backends import BackendUnavailable
+from bam_fused.checks import DTYPES
+from bam_fused.composition.plan import Plan, Step, steps
+from bam_fused.functional.bam import AFFINE, BIAS, NORM, RELU, bam
+from bam_fused.ops.operation import wants_standard_operators
+
+_PLAIN_TENSORS = (Tensor, nn.Parameter)
+
+
+def why_not(module: nn.Module, plan: Plan, x: Tensor) -> str | None:
+    """Why the operator can not run this module on this x; None where it can."""
+    if x.device.type != "cpu":
+        return f"it serves CPU tensors, not {x.device.type}"
+    if wants_standard_operators() or torch.compiler.is_exporting():
+        return "PyTorch exports, traces or transforms what is computed"
+    if torch.is_autocast_enabled("cpu"):
+        return "autocast is on"
+    if type(x) is not Tensor or x.layout is not torch.strided or x.dtype not in DTYPES:
+        return "x is no plain dense floating-point tensor"
+    if x.shape[1] != plan.channels:
+        return f"x has {x.shape[1]} channels, not {plan.channels}"
+    try:
+        if backends.select(bam.name, x.device) is bam.plain:
+            return "the CPU library is not in use"
+    except BackendUnavailable as unavailable:
+        return str(unavailable)
+    wanted = torch.is_grad_enabled() and x.requires_grad
+    channel, spatial = steps(module, plan.channel), steps(module, plan.spatial)
+    for i, step in enumerate((*channel, *spatial)):
+        position = i - len(channel)
+        size = 3 if 0 < position < len(spatial) - 1 else 1
+        reason = _odd_layer(step, size) or _odd_norm(step.norm)
+        if reason is not None:
+            return reason
+        for tensor in _tensors(step):
+            if type(tensor) not in _PLAIN_TENSORS or tensor.device != x.device:
+                return "a parameter is no plain tensor on x's device"
+            wanted = wanted or (tensor.requires_grad and torch.is_grad_enabled())
+        weight, bias = step.weight.weight, step.weight.bias
+        if weight.dtype != x.dtype or (bias is not None and bias.dtype != x.dtype):
+            return f"x is {x.dtype}, a layer {weight.dtype}"
+    return "a gradient is wanted" if wanted else None
+
+
+def run(module: nn.Module, plan: Plan, x: Tensor) -> Tensor:
+    """The forward of a BAM that `why_not` has nothing against."""
+    out: Tensor = backends.select(bam.name, x.device)(*arguments(module, plan, x))
+    if plan.scales:
+        out = torch.lerp(x, out, module._parameters["residual_scale"].to(x.dtype))  # type: ignore[union-attr]
+    return out
+
+
+def arguments(module: nn.Module, plan: Plan, x: Tensor) -> tuple[Any, ...]:
+    """What the operator is called with: the module's own tensors, as they are now."""
+    channel, spatial = steps(module, plan.channel), steps(module, plan.spatial)
+    layers = (*channel, *spatial)
+    return (
+        x,
+        [tensor for step in layers for tensor in _tensors(step)],
+        [_has(step) for step in layers],
+        len(channel),
+        [step.weight.dilation[0] for step in spatial[1:-1]],  # type: ignore[index]
+        [0.0 if step.norm is None else step.norm.eps for step in layers],
+        plan.combine if channel and spatial else "sum",
+        plan.crops,
+    )
+
+
+def _tensors(step: Step) -> Iterator[Tensor]:
+    """A layer's tensors in the operator's order."""
+    own = step.weight._parameters
+    yield own["weight"]  # type: ignore[misc]
+    if own["bias"] is not None:
+        yield own["bias"]
+    if step.norm is not None:
+        norm = step.norm
+        yield norm._buffers["running_mean"]  # type: ignore[misc]
+        yield norm._buffers["running_var"]  # type: ignore[misc]
+        if norm._parameters["weight"] is not None:
+            yield norm._parameters["weight"]
+            yield norm._parameters["bias"]  # type: ignore[misc]
+
+
+def _has(step: Step) -> int:
+    has = RELU if step.relu else 0
+    if step.weight._parameters["bias"] is not None:
+        has |= BIAS
+    if step.norm is not None:
+        has |= NORM if step.norm._parameters["weight"] is None else NORM | AFFINE
+    return has
+
+
+def _odd_layer(step: Step, size: int) -> str | None:
+    layer = step.weight
+    if isinstance(layer, nn.Linear):
+        return None
+    assert isinstance(layer, nn.Conv2d)
+    dilation = layer.dilation[0]
+    padding = (dilation, dilation) if size == 3 else (0, 0)
+    plain = (
+        layer.kernel_size == (size, size)
+        and layer.stride == (1, 1)
+        and layer.groups == 1
+        and (layer.padding == padding or layer.padding == "same")
+        and (size == 1 or layer.dilation == (dilation, dilation))
+        and layer.padding_mode == "zeros"
+    )
+    if plain:
+        return None
+    return f"a {size}x{size} convolution has other sizes, groups or strides, or a padding that is not its dilation"
+
+
+def _odd_norm(norm: nn.Module | None) -> str | None:
+    if norm is None:
+        return None
+    if norm.training or norm._buffers["running_mean"] is None:
+        return "a norm takes the batch's own statistics"
+    if (norm._parameters["weight"] is None) != (norm._parameters["bias"] is None):
+        return "a norm has a weight or a bias alone"
+    return None

@@ -1,0 +1,168 @@
+"""A whole BAM as one operator: right for every option, the same bits however it is cut, and refused where it may not run."""
+
+from __future__ import annotations
+
+import copy
+import random
+
+import pytest
+import torch
+from accuracy import assert_no_worse_than_eager
+from drawing import DTYPES, FORMATS, feature_map, memory_order
+from implementations import PUBLIC, randomise
+from torch import nn
+
+from bam_fused import BAM, replace_bam, use_backend
+from bam_fused.backends import cpu
+from bam_fused.composition import whole
+from bam_fused.composition.path import path_of
+from bam_fused.composition.plan import plan_of
+from bam_fused.composition.run import run
+
+if cpu.library is None:
+    pytest.skip(f"no CPU library: {cpu.why_not(torch.device('cpu'))}", allow_module_level=True)
+
+
+@pytest.fixture(autouse=True)
+def no_gradients():
+    with torch.no_grad():
+        yield
+
+
+def why_not(module, x):
+    return whole.why_not(module, plan_of(module), x)
+
+
+def drawn(generator: random.Random):
+    """A BAM with drawn options, whose layers keep the size of what passes them, and a shape that it takes."""
+    pick = generator.choice
+    channels = pick([16, 17, 32, 64, 100, 128, 320])
+    layers, legacy = generator.randint(1, 3), generator.random() < 0.3
+    bam = BAM(
+        channels,
+        16 if channels > 64 else pick([1, 4, 16]),
+        [generator.randint(1, 5) for _ in range(layers)],
+        combine=pick(["sum", "product", "max"]),
+        branches=pick(["both", "both", "channel", "spatial"]),
+        channel_layers=generator.randint(1, 3),
+        spatial_layers=layers,
+        channel_hidden=pick(["none", "relu", "bn", "bn-relu"]),
+        spatial_hidden=pick(["none", "relu", "bn", "bn-relu"]),
+        final=pick(["none", "bn", "bn-relu"]),
+        channel_bias=pick([True, False]),
+        spatial_bias=pick([True, False]),
+        mlp=pick(["linear", "conv"]),
+        legacy_pool=legacy,
+    )
+    randomise(bam, seed=generator.randint(0, 10**6)).eval()
+    for weight in (parameter for parameter in bam.parameters() if parameter.dim() > 1):
+        weight.mul_(2 / weight[0].numel() ** 0.5)
+    height = generator.randint(1, 40)
+    width = generator.randint(height, 2 * height - 1) if legacy else generator.randint(1, 70)
+    return bam, (generator.randint(1, 3), channels, height, width)
+
+
+@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: str(dtype)[6:])
+def test_drawn_options_and_shapes(poisoned, dtype, seed):
+    generator = random.Random(seed)
+    bam, shape = drawn(generator)
+    bam, x = bam.to(dtype), feature_map(shape, dtype, generator.choice(FORMATS))
+    exact = copy.deepcopy(bam).double()
+    assert path_of(bam, plan_of(bam), x).name == "one operator"
+    out, eager = bam(x), run(bam, plan_of(bam), x)
+    noise = 10.0 if dtype == torch.float64 else 0.0  # the float64 that judges float64 rounds as much itself
+    assert_no_worse_than_eager("out", out, eager, run(exact, plan_of(exact), x.double()), noise)
+    assert memory_order(out) == memory_order(eager)
+
+
+@pytest.mark.parametrize("layout", PUBLIC)
+def test_every_layout_takes_it(layout):
+    module = randomise(PUBLIC[layout](32)).eval()
+    x = feature_map((2, 32, 9, 9))
+    original = copy.deepcopy(module)
+    replace_bam(module)
+    plan = plan_of(module)
+    path = path_of(module, plan, x)
+    if path.name == "composed":  # fightingcv's padding is not its dilation
+        assert layout == "fightingcv" and "a padding that is not its dilation" in path.reason
+        return
+    assert path.name == "one operator", path.reason
+    torch.testing.assert_close(module(x), original(x), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("format", ["contiguous", "channels_last"])
+@pytest.mark.parametrize("shape", [(3, 64, 30, 31), (5, 160, 14, 14)], ids=str)
+def test_same_bits_for_any_number_of_threads_and_in_any_batch(shape, format):
+    bam, x = randomise(BAM(shape[1])).eval(), feature_map(shape, format=format)
+    threads = torch.get_num_threads()
+    try:
+        results = []
+        for count in (1, 2, 3):
+            torch.set_num_threads(count)
+            results.append(bam(x))
+            assert torch.equal(bam(x[1:2]), results[0][1:2])
+    finally:
+        torch.set_num_threads(threads)
+    assert torch.equal(results[0], results[1]) and torch.equal(results[0], results[2])
+
+
+def test_a_changed_tensor_counts_at_once():
+    bam, x = randomise(BAM.official(32)).eval(), feature_map((2, 32, 9, 9))
+    bam(x)
+    for tensor in bam.state_dict().values():
+        if tensor.is_floating_point():
+            tensor.mul_(1.25)
+    torch.testing.assert_close(bam(x), run(bam, plan_of(bam), x), rtol=1e-4, atol=1e-4)
+
+
+def test_empty_and_not_a_number():
+    bam = randomise(BAM(32)).eval()
+    assert bam(torch.randn(0, 32, 9, 9)).shape == (0, 32, 9, 9)
+    x = feature_map((2, 32, 12, 12))
+    x[1, 3, 5, 5] = float("nan")
+    assert torch.equal(bam(x).isnan(), run(bam, plan_of(bam), x).isnan())
+
+
+def test_a_residual_scale_is_applied():
+    bam, x = randomise(BAM(32, identity_start=True)).eval(), feature_map((2, 32, 9, 9))
+    assert why_not(bam, x) is None
+    torch.testing.assert_close(bam(x), run(bam, plan_of(bam), x), rtol=1e-4, atol=1e-4)
+
+
+def test_what_it_refuses():
+    bam, x = BAM(32).eval(), feature_map((2, 32, 9, 9))
+    assert why_not(bam, x) is None
+    assert why_not(bam, x.double()) == "x is torch.float64, a layer torch.float32"
+    assert why_not(bam, x[:, :16]) == "x has 16 channels, not 32"
+    assert why_not(bam, x.to("meta")) == "it serves CPU tensors, not meta"
+    assert why_not(bam, x.long()) == "x is no plain dense floating-point tensor"
+    with torch.autocast("cpu"):
+        assert why_not(bam, x) == "autocast is on"
+    with use_backend("eager"):
+        assert why_not(bam, x) == "the CPU library is not in use"
+    with torch.enable_grad():
+        assert why_not(bam, x) == "a gradient is wanted"
+        assert why_not(copy.deepcopy(bam).requires_grad_(False), x) is None
+        assert why_not(copy.deepcopy(bam).requires_grad_(False), x.requires_grad_()) == "a gradient is wanted"
+    assert "padding" in why_not(BAM(32, padding=3).eval(), x)
+    bam.spatial.convs[1] = nn.Conv2d(2, 2, 3, padding=4, dilation=4, padding_mode="reflect")
+    assert "padding" in why_not(bam, x)
+    assert why_not(BAM(32).train(), x) == "a norm takes the batch's own statistics"
+
+
+def test_the_plain_form_is_the_same():
+    """What runs the operator where no kernel is: a graph that holds it runs on any device."""
+    for seed in range(8):
+        bam, shape = drawn(random.Random(seed))
+        bam, x = bam.double(), feature_map(shape, torch.float64)
+        with use_backend("eager"):
+            torch.testing.assert_close(whole.run(bam, plan_of(bam), x), run(bam, plan_of(bam), x))
+
+
+def test_compiled_whole_with_dynamic_shapes():
+    bam = randomise(BAM(32)).eval()
+    compiled = torch.compile(bam, fullgraph=True, dynamic=True, backend="aot_eager")
+    for shape in ((2, 32, 9, 9), (3, 32, 11, 8)):
+        x = feature_map(shape)
+        assert torch.equal(compiled(x), bam(x))
