@@ -84,26 +84,26 @@ def compile_launch(launch: Launch, dtypes: tuple[torch.dtype, ...], capability: 
             attributes[(position,)] = aligned
     source = ASTSource(kernel, signature, constants, attributes)
     compiled = triton.compile(source, target=GPUTarget("cuda", capability, 32), options={"num_warps": launch.warps})
-    cubin, ptx = compiled.asm["cubin"], compiled.asm["ptx"]
-    registers, stack = _resources(cubin)
+    said, ptx = _cuobjdump(compiled.asm["cubin"]), compiled.asm["ptx"]
+    registers, stack = _resources(said)
     streams = 2 if kernel is gate_backward_kernel else 1
-    instructions = _instructions_per_element(cubin, dtypes[0].itemsize, streams)
+    instructions = _instructions_per_element(said, dtypes[0].itemsize, streams)
     loads, stores = _widths(FEATURE_MAP_LOAD, ptx), _widths(STORE, ptx)
     return Compiled(registers, stack, compiled.metadata.shared, instructions, loads, stores)
 
 
-def _cuobjdump(cubin: bytes, what: str) -> str:
-    """What cuobjdump, which Triton brings along, says of a kernel."""
+def _cuobjdump(cubin: bytes) -> str:
+    """What cuobjdump, which Triton brings along, says of a kernel: its resources and its machine code."""
     tool = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(cubin)
         file.flush()
-        return subprocess.run([tool, what, file.name], capture_output=True, text=True, check=True).stdout
+        command = [tool, "--dump-resource-usage", "--dump-sass", file.name]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
-def _resources(cubin: bytes) -> tuple[int, int]:
+def _resources(said: str) -> tuple[int, int]:
     """Registers and stack bytes per thread."""
-    said = _cuobjdump(cubin, "--dump-resource-usage")
     found = re.search(r"REG:(\d+) STACK:(\d+)", said)
     if found is None:
         raise RuntimeError(f"cuobjdump says nothing of registers: {said}")
@@ -124,11 +124,9 @@ def _loop(sass: list[tuple[int, str]]) -> list[tuple[int, str]]:
     return min(bodies, key=len)
 
 
-def _instructions_per_element(cubin: bytes, element_bytes: int, streams: int) -> float:
+def _instructions_per_element(said: str, element_bytes: int, streams: int) -> float:
     """Of the loop around the loads, or of the whole kernel where there is no loop; every branch taken: an upper bound."""
-    lines = (
-        re.match(r"\s*/\*([0-9a-f]{4,5})\*/\s+(.*?);", line) for line in _cuobjdump(cubin, "--dump-sass").splitlines()
-    )
+    lines = (re.match(r"\s*/\*([0-9a-f]{4,5})\*/\s+(.*?);", line) for line in said.splitlines())
     sass = [(int(line[1], 16), line[2]) for line in lines if line]
     last = max((i for i, (_, text) in enumerate(sass) if "EXIT" in text), default=len(sass) - 1)
     body = _loop(sass[: last + 1])  # what follows is padding

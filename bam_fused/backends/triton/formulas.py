@@ -38,17 +38,29 @@ def split_gradient(t, u, v, COMBINE: tl.constexpr):
 
 
 @triton.jit
-def sigmoid(z):
-    """1 / (1 + exp(-z)), in z's dtype."""
-    return 1.0 / (1.0 + tl.exp(-z))
+def sigmoid(z, SHORT: tl.constexpr):
+    """1 / (1 + exp(-z)), in z's dtype; SHORT: for a result of 16 bits, by the reciprocal that is the fewest instructions."""
+    if SHORT:
+        r = tl.rsqrt(1.0 + tl.exp2(z * -1.4426950408889634))  # three instructions where a division is nine
+        return r * r
+    else:
+        return 1.0 / (1.0 + tl.exp(-z))
 
 
 @triton.jit
-def sigmoid_and_slope(z):
-    """The sigmoid and its derivative, from exp(-|z|): s (1 - s) would lose its digits where s is close to 1."""
-    e = tl.exp(-tl.abs(z))
-    r = 1.0 / (1.0 + e)
-    return tl.where(z < 0, e * r, r), e * r * r
+def sigmoid_and_slope(z, SHORT: tl.constexpr):
+    """The sigmoid and its derivative; SHORT as in `sigmoid`.
+
+    From exp(-|z|), for s (1 - s) loses its digits where s is close to 1. SHORT takes it all the same: it is off by 2^-24 at
+    most, of a quarter at most, where gradients of 16 bits keep 2^-9 or 2^-12 of what they add up.
+    """
+    if SHORT:
+        s = sigmoid(z, True)
+        return s, s - s * s
+    else:
+        e = tl.exp(-tl.abs(z))
+        r = 1.0 / (1.0 + e)
+        return tl.where(z < 0, e * r, r), e * r * r
 
 
 @triton.jit

@@ -1,12 +1,14 @@
 """gate: x + x * sigmoid(combine(channel_logits, spatial_logits)), one pass: x is read once, the output written once.
 
-A sample is one run of elements, row after row, cut into vectors of 16 bytes; a program takes a fixed number of them. A
-vector needs one row logit, or two where rows do not begin at a multiple of the vector and it may run across the end of one.
+Rows are taken in groups, each one run of vectors of 16 bytes; a program holds a tile of such a run and walks from group to
+group. A lane then meets the same columns in every group: their logits are loaded and converted once, and only row logits
+come with each vector, one, or two where rows do not begin at a multiple of the vector and it may run across the end of one.
 """
 
 from __future__ import annotations
 
 import functools
+import math
 from dataclasses import dataclass
 
 import torch
@@ -28,10 +30,11 @@ from bam_fused.backends.triton.matrices import (
 )
 from bam_fused.checks import check_gate
 
-STRIDES = ["rows", "columns", "programs", "x_sample", "x_row", "out_sample", "out_row", "u_sample", "v_sample"]
+SIZES = ["rows", "columns", "group_vectors", "tiles", "splits", "walk"]
+STRIDES = ["x_sample", "x_row", "out_sample", "out_row", "u_sample", "v_sample"]
 
 
-@triton.jit(do_not_specialize=STRIDES)
+@triton.jit(do_not_specialize=SIZES + STRIDES)
 def gate_kernel(
     x_ptr,
     u_ptr,
@@ -39,7 +42,10 @@ def gate_kernel(
     out_ptr,
     rows,
     columns,  # this and the strides of x and out count vectors of WIDTH elements, v_sample those of V_WIDTH
-    programs,  # per sample
+    group_vectors,
+    tiles,  # of a group
+    splits,  # of the walk over the groups
+    walk,  # groups of one split
     x_sample,
     x_row,
     out_sample,
@@ -50,44 +56,59 @@ def gate_kernel(
     v_column,
     COMBINE: tl.constexpr,
     WIDTH: tl.constexpr,  # elements of a vector
-    VECTORS: tl.constexpr,  # of a program
     V_WIDTH: tl.constexpr,
-    CROSSING: tl.constexpr,  # vectors run across rows; x and out are then dense and `columns` counts elements
-    SHORT_ROWS: tl.constexpr,  # a program's elements may reach over several rows
+    VECTORS: tl.constexpr,  # of a tile
+    GROUP_ROWS: tl.constexpr,
+    CROSSING: tl.constexpr,  # vectors run across rows; x and out are dense; columns, x_row and out_row count elements
+    FAR: tl.constexpr,  # offsets within a group need 64 bits
 ):
     COMPUTE: tl.constexpr = tl.float64 if x_ptr.dtype.element_ty == tl.float64 else tl.float32
-    program = tl.program_id(0).to(tl.int64)
-    n = program // programs
-    first = (program % programs) * (VECTORS * WIDTH)
-    length = (columns if SHORT_ROWS else columns.to(tl.int64)) * (1 if CROSSING else WIDTH)
-    vector = tl.arange(0, VECTORS)[:, None] * WIDTH
+    UNIT: tl.constexpr = 1 if CROSSING else WIDTH
+    program = tl.program_id(0)
+    tile = program % tiles
+    split = ((program // tiles) % splits).to(tl.int64)
+    n = (program // tiles // splits).to(tl.int64)
+
+    slot = tile * VECTORS + tl.arange(0, VECTORS)[:, None]  # of the group's vectors
+    slot = slot.to(tl.int64) if FAR else slot
     lane = tl.arange(0, WIDTH)[None, :]
-
-    first_row = first // length
-    column = (first - first_row * length) + vector  # counted from the beginning of first_row
-    below = column.to(tl.int32) // length if SHORT_ROWS else (column >= length).to(tl.int32)
-    row = first_row + below
-    column = (column - below * length) + lane
-    live = row < rows
-
-    u = tl.load(u_ptr + (n * u_sample + row * u_row), live, 0.0, eviction_policy="evict_last").to(COMPUTE)
     if CROSSING:
-        next_u = tl.load(u_ptr + (n * u_sample + (row + 1) * u_row), row + 1 < rows, 0.0).to(COMPUTE)
-        over = column >= length
-        u = tl.where(over, next_u, u)
-        v_at = tl.where(over, column - length, column)
-        x_at = first + vector + lane
+        row = slot * WIDTH // columns
+        column = slot * WIDTH - row * columns + lane
+        over = column >= columns
+        v_at = tl.where(over, column - columns, column)
+        x_at = slot * WIDTH + lane
         out_at = x_at
     else:
-        v_at = column
-        x_at = row * x_row * WIDTH + column
-        out_at = row * out_row * WIDTH + column
+        row = slot // columns
+        v_at = (slot - row * columns) * WIDTH + lane
+        x_at = row * x_row * WIDTH + v_at
+        out_at = row * out_row * WIDTH + v_at
+    inside = slot < group_vectors
     v_at = n * v_sample * V_WIDTH + v_at * v_column
-    v = tl.load(v_ptr + v_at, live, 0.0, eviction_policy="evict_last").to(COMPUTE)
-    x = tl.load(x_ptr + n * x_sample * WIDTH + x_at, live, 0.0, eviction_policy="evict_first").to(COMPUTE)
+    v = tl.load(v_ptr + v_at, inside, 0.0, eviction_policy="evict_last").to(COMPUTE)
+    u_at = row * u_row
+    x_ptr += n * x_sample * WIDTH
+    out_ptr += n * out_sample * WIDTH
+    u_ptr += n * u_sample
 
-    out = x + x * sigmoid(combine_logits(u, v, COMBINE))
-    tl.store(out_ptr + n * out_sample * WIDTH + out_at, out.to(out_ptr.dtype.element_ty), live)
+    for group in range(split * walk, tl.minimum((split + 1) * walk, tl.cdiv(rows, GROUP_ROWS))):
+        first_row = group * GROUP_ROWS
+        rows_left = tl.minimum(rows - first_row, GROUP_ROWS).to(tl.int32)
+        live = inside & (row < rows_left)
+        u_group = u_ptr + first_row * u_row
+        u = tl.load(u_group + u_at, live, 0.0, eviction_policy="evict_last").to(COMPUTE)
+        # The hint stands on a product that the compiler keeps.
+        x = tl.load(
+            x_ptr + tl.multiple_of(first_row * UNIT * x_row, WIDTH) + x_at, live, 0.0, eviction_policy="evict_first"
+        )
+        x = x.to(COMPUTE)
+        if CROSSING:
+            next_u = tl.load(u_group + u_row + u_at, live & (row + 1 < rows_left), 0.0, eviction_policy="evict_last")
+            u = tl.where(over, next_u.to(COMPUTE), u)
+        out = x + x * sigmoid(combine_logits(u, v, COMBINE), x_ptr.dtype.element_ty.primitive_bitwidth == 16)
+        out_group = out_ptr + tl.multiple_of(first_row * UNIT * out_row, WIDTH)
+        tl.store(out_group + out_at, out.to(out_ptr.dtype.element_ty), live)
 
 
 @dataclass(frozen=True)
@@ -126,32 +147,41 @@ def prepare(
     crossing = x_row == out_row == view.columns and width < crossing_width <= view.columns
     width = crossing_width if crossing else width
     v_width = vector_width(dtype, v[0]) if v[1] == 1 else 1
+    unit = 1 if crossing else width
+    # Every so many rows a vector begins at the beginning of a row.
+    row_step = width // math.gcd(width, view.columns) if crossing else 1
     if config is None:
-        config = heuristics.gate(view, dtype, device)
+        config = heuristics.gate(view, dtype, device, width, row_step)
     check_config(config, view)
-    programs = triton.cdiv(view.rows * view.columns, config.elements)
+    group_rows = triton.cdiv(config.group_rows, row_step) * row_step
+    group_vectors = group_rows * view.columns // width
+    tiles, groups = triton.cdiv(group_vectors, config.vectors), triton.cdiv(view.rows, group_rows)
     launch = Launch(
         gate_kernel,
         device,
-        grid=view.batch * programs,
+        grid=view.batch * tiles * config.splits,
         warps=config.warps,
         rows=view.rows,
-        columns=view.columns if crossing else view.columns // width,
-        programs=programs,
+        columns=view.columns // unit,
+        group_vectors=group_vectors,
+        tiles=tiles,
+        splits=config.splits,
+        walk=triton.cdiv(groups, config.splits),
         x_sample=x_sample // width,
-        x_row=x_row // width,
+        x_row=x_row // unit,
         out_sample=out_sample // width,
-        out_row=out_row // width,
+        out_row=out_row // unit,
         u_sample=u[0],
         u_row=u[1],
         v_sample=v[0] // v_width,
         v_column=v[1],
         COMBINE=combine,
         WIDTH=width,
-        VECTORS=config.elements // width,
         V_WIDTH=v_width,
+        VECTORS=config.vectors,
+        GROUP_ROWS=group_rows,
         CROSSING=crossing,
-        SHORT_ROWS=view.columns < config.elements,
+        FAR=max(tiles * config.vectors * width * max(1, v[1]), group_rows * max(x_row, out_row, u[1])) >= 2**31,
     )
     return Prepared(launch, config, rows_are_channels)
 

@@ -77,6 +77,12 @@ def gate_backward_kernel(
     FAR: tl.constexpr,  # offsets within a tile need 64 bits
 ):
     COMPUTE: tl.constexpr = tl.float64 if x_ptr.dtype.element_ty == tl.float64 else tl.float32
+    # All results have 16 bits; the logits' gradients have the logits' dtypes.
+    SHORT: tl.constexpr = (
+        x_ptr.dtype.element_ty.primitive_bitwidth == 16
+        and u_ptr.dtype.element_ty.primitive_bitwidth == 16
+        and v_ptr.dtype.element_ty.primitive_bitwidth == 16
+    )
     UNIT: tl.constexpr = 1 if DENSE else WIDTH
     GRAD_UNIT: tl.constexpr = 1 if DENSE else GRAD_WIDTH
     program = tl.program_id(0).to(tl.int64)
@@ -117,7 +123,7 @@ def gate_backward_kernel(
         x = tl.load(x_tile + x_at, live, 0.0, eviction_policy="evict_first").to(COMPUTE)
         grad = tl.load(grad_tile + grad_at, live, 0.0, eviction_policy="evict_first").to(COMPUTE)
 
-        s, slope = sigmoid_and_slope(combine_logits(u, v, COMBINE))
+        s, slope = sigmoid_and_slope(combine_logits(u, v, COMBINE), SHORT)
         tl.store(dx_tile + dx_at, (grad * (1.0 + s)).to(dx_ptr.dtype.element_ty), live)
         t = tl.where(live, grad * x * slope, 0.0)  # a logit of a lane past the edge may be NaN
         to_u, to_v = split_gradient(t, u, v, COMBINE)

@@ -1,7 +1,7 @@
 """Block sizes, warps and splits for a shape, dtype and layout: fixed rules, so that nothing is ever tuned at run time.
 
 The rules follow from what has to be in flight on an NVIDIA GPU of the 2020s to keep its memory busy (16 to 64 KB per SM;
-at 2,048 threads per SM each must have 16 to 32 bytes of every tensor under way). They have not been measured on a GPU. A
+at 1,024 threads per SM each must have 16 to 64 bytes under way). They have not been measured on a GPU. A
 table that the tuning command has measured on the device at hand goes first: see tuned.py.
 
 Feature maps move 16 bytes at a time wherever a sample's rows x columns is a multiple of that. Three cases are left with
@@ -19,26 +19,32 @@ import torch
 from bam_fused.backends.triton import tuned
 from bam_fused.backends.triton.matrices import VECTOR_BYTES, Integers, Matrices, vector_width
 
-PROGRAMS = 528  # enough to fill a GPU of about 132 SMs with four programs each
+PROGRAMS = 1056  # enough to fill a GPU of about 132 multiprocessors with eight programs each: 32 KB in flight on each
 WARPS = 4
 PROGRAM_BYTES = 4096  # of a feature map that a program of 128 threads has under way: 32 bytes for each of them
 BACKWARD_ELEMENTS = 1024  # of a tile, eight for each thread, which fit in 64 registers with the two gradients' sums
 LARGEST_DENSE_TILE = 4096  # elements; a larger one would leave too few registers to each thread
-SMALL_BYTES = 2**21  # a feature map below this size is bound by latency, not by memory
+LONGEST_WALK = 8  # groups: by then what a program does before the first of them costs next to nothing
+WELL_USED = 0.9  # of a tile's lanes
+MOST_TILES = 8  # of a group of rows
+SMALL_BYTES = 2**24  # below this size of a feature map its partial sums stay in the level-2 cache
 WORKSPACE_SHARE = 0.05  # partial sums in bytes, of the feature map's
 SMALL_WORKSPACE_SHARE = 0.25  # the same for a small one
 
 
 @dataclass(frozen=True)
 class PointwiseConfig:
-    """How many elements a program of `gate` takes, and with how many warps."""
+    """How `gate` walks: groups of rows, in tiles of so many vectors, the walk over the groups cut into `splits`."""
 
-    elements: int
+    group_rows: int
+    vectors: int
+    splits: int
     warps: int
 
     def fits(self, view: Matrices) -> bool:
         """Whether a kernel can run with it."""
-        return all(_is_power_of_two(size) for size in (self.elements, self.warps)) and self.elements >= VECTOR_BYTES
+        powers = all(_is_power_of_two(size) for size in (self.vectors, self.warps))
+        return powers and self.group_rows >= 1 and self.splits >= 1
 
 
 @dataclass(frozen=True)
@@ -66,15 +72,32 @@ def check_config(config: PointwiseConfig | TileConfig, view: Matrices, may_be_de
         raise ValueError(f"config must not be dense where rows do not follow each other without a gap, got {config}")
 
 
-def gate(view: Matrices, dtype: torch.dtype, device: torch.device) -> PointwiseConfig:
-    """For `gate`: two vectors per thread, or one where the feature map is too small to fill the GPU with two."""
+def gate(view: Matrices, dtype: torch.dtype, device: torch.device, width: int, row_step: int) -> PointwiseConfig:
+    """For `gate`: two vectors per thread, and walks as long as programs enough are left to fill the GPU.
+
+    `width`: the elements of a vector; `row_step`: the rows after which a vector begins at the beginning of a row again.
+    """
     measured = tuned.lookup("gate", view, dtype, device, PointwiseConfig)
     if measured is not None:
         return measured
-    elements = PROGRAM_BYTES // dtype.itemsize
-    if view.batch * view.rows * view.columns < PROGRAMS * elements:
-        elements //= 2
-    return PointwiseConfig(elements, WARPS)
+    vectors = PROGRAM_BYTES // VECTOR_BYTES
+    if view.batch * view.rows * view.columns < PROGRAMS * vectors * width:
+        vectors //= 2
+    group_rows = _group_rows(view, vectors * width, row_step)
+    groups, tiles = _cover(view.rows, group_rows), _cover(group_rows * view.columns, vectors * width)
+    walk = max(1, min(LONGEST_WALK, view.batch * tiles * groups // PROGRAMS))
+    return PointwiseConfig(group_rows, vectors, _cover(groups, walk), WARPS)
+
+
+def _group_rows(view: Matrices, elements: int, row_step: int) -> int:
+    """The fewest rows, in steps, whose tiles of so many elements leave hardly a lane idle; where none do, the best."""
+    used: dict[int, float] = {}
+    for rows in range(row_step, max(row_step, MOST_TILES * elements // view.columns) + 1, row_step):
+        lanes = _cover(view.rows, rows) * _cover(rows * view.columns, elements) * elements
+        used[rows] = view.rows * view.columns / lanes
+        if used[rows] >= WELL_USED:
+            return rows
+    return max(used, key=lambda rows: used[rows])
 
 
 def gate_backward(

@@ -38,8 +38,13 @@ def candidates(config: Config) -> Iterator[Config]:
     """The config of the heuristic and its neighbours: half and twice of everything."""
     around = (1, 2, 4)  # halves
     if isinstance(config, PointwiseConfig):
-        for elements, warps in itertools.product(around, around):
-            yield PointwiseConfig(config.elements * elements // 2, config.warps * warps // 2)
+        for vectors, splits, warps in itertools.product(around, around, around):
+            yield replace(
+                config,
+                vectors=max(1, config.vectors * vectors // 2),
+                splits=max(1, config.splits * splits // 2),
+                warps=max(1, config.warps * warps // 2),
+            )
         return
     blocks = [(config.tile_rows, config.tile_columns)]
     if not config.dense:

@@ -76,7 +76,9 @@ def test_any_tiling_gives_the_same(device, data):
     tile_columns = max(_power(data, 2, 7), 1 << (columns - 1).bit_length() if dense else 1)
     tile_rows = _power(data, 3 if dense else 0, 5)
     tile = heuristics.TileConfig(tile_rows, tile_columns, dense, data.draw(st.integers(1, 6)), 4)
-    pointwise = heuristics.PointwiseConfig(_power(data, 4, 9), 4)
+    pointwise = heuristics.PointwiseConfig(
+        data.draw(st.integers(1, 9)), _power(data, 0, 6), data.draw(st.integers(1, 6)), 4
+    )
     check_gate(
         device,
         x,
@@ -123,7 +125,7 @@ def test_a_config_that_cannot_run_is_refused(device, config):
     with pytest.raises(ValueError, match="config must have powers of two"):
         global_avg_pool.global_avg_pool(x, config)
     with pytest.raises(ValueError, match="config must have powers of two"):
-        gate.gate(x, channel, spatial, "sum", heuristics.PointwiseConfig(100, 4))
+        gate.gate(x, channel, spatial, "sum", heuristics.PointwiseConfig(1, 100, 1, 4))
 
 
 def test_a_dense_config_is_refused_where_rows_have_gaps(device):

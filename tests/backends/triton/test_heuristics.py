@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from drawing import DTYPES
@@ -52,7 +54,24 @@ def test_the_paper_bottlenecks_fill_a_gpu(shape, rows_are_channels):
     view = matrices(shape, rows_are_channels)
     config = _backward(view, torch.bfloat16)
     programs = view.batch * _cover(view.columns, config.tile_columns) * config.splits
-    assert programs >= 480  # about four for each of an H200's 132 multiprocessors
+    assert programs >= 1000  # about eight for each of an H200's 132 multiprocessors
+
+
+@pytest.mark.parametrize("rows_are_channels", [True, False], ids=["nchw", "nhwc"])
+@pytest.mark.parametrize("batch", [1, 8, 32, 256])
+@pytest.mark.parametrize("size", [(256, 56, 56), (512, 28, 28), (1024, 14, 14), (2048, 7, 7), (256, 17, 19)], ids=str)
+def test_the_gate_fills_a_gpu_and_its_lanes(size, batch, rows_are_channels):
+    view = matrices((batch, *size), rows_are_channels)
+    width = 8
+    row_step = width // math.gcd(width, view.columns)
+    config = heuristics.gate(view, torch.bfloat16, NOWHERE, width, row_step)
+    assert config.fits(view) and config.group_rows % row_step == 0
+    groups = _cover(view.rows, config.group_rows)
+    tiles = _cover(config.group_rows * view.columns, config.vectors * width)
+    lanes = groups * tiles * config.vectors * width
+    assert view.rows * view.columns >= 0.87 * lanes
+    most = view.batch * tiles * groups  # programs, if none walked
+    assert view.batch * tiles * config.splits >= min(most, heuristics.PROGRAMS)
 
 
 def test_rows_that_begin_at_no_multiple_of_a_vector_are_loaded_as_one_run():

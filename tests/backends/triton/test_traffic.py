@@ -10,6 +10,8 @@ import pytest
 import torch
 from drawing import feature_map, gradient, logits
 
+from bam_fused.backends.triton import heuristics
+
 pytestmark = pytest.mark.triton_interpret
 
 BATCH = 32
@@ -72,6 +74,12 @@ def launched(operation: str, *arguments):
     return getattr(operations.MODULES[operation], operation)(*arguments, config=config)
 
 
+def _share(x: torch.Tensor) -> float:
+    """What partial sums may add: a small batch's stay in the level-2 cache."""
+    small = BATCH * x.numel() * x.itemsize < heuristics.SMALL_BYTES
+    return heuristics.SMALL_WORKSPACE_SHARE if small else heuristics.WORKSPACE_SHARE
+
+
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_gate_makes_two_passes(traffic, shape, layout):
@@ -88,7 +96,7 @@ def test_gate_backward_makes_three_passes(traffic, shape, layout):
     dx, dchannel, dspatial = launched("gate_backward", grad, x, channel, spatial, "sum")
     assert [traffic.units(x, tensor) for tensor in (x, grad, dx)] == [1.0, 1.0, 1.0]
     partials = traffic.all_units(x) - traffic.units(x, x, grad, dx, channel, spatial, dchannel, dspatial)
-    assert partials <= 0.05 * 3
+    assert partials <= 3 * _share(x)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -97,4 +105,4 @@ def test_global_avg_pool_makes_one_pass(traffic, shape, layout):
     x = feature_map(shape, torch.bfloat16, layout)
     out = launched("global_avg_pool", x)
     assert traffic.units(x, x) == 1.0
-    assert traffic.all_units(x) - traffic.units(x, x, out) <= 0.05
+    assert traffic.all_units(x) - traffic.units(x, x, out) <= _share(x)

@@ -46,11 +46,11 @@ def test_the_fastest_config_is_written_and_used(table, device):
         calls.append(call)
         return 100.0 - min(len(calls) % 50, 5)
 
-    before = heuristics.gate(_view(device), torch.float32, device)
+    before = heuristics.gate(_view(device), torch.float32, device, 4, 1)
     tune.run([SHAPE], [torch.float32], ["nchw"], device, timer)
     entries = json.loads(table.read_text())[tuned.device_name(device)]
     assert set(entries) == {f"{name} float32 nchw 8x36 2" for name in operations.MODULES}
-    after = heuristics.gate(_view(device), torch.float32, device)
+    after = heuristics.gate(_view(device), torch.float32, device, 4, 1)
     assert after == heuristics.PointwiseConfig(**entries["gate float32 nchw 8x36 2"])
     assert after != before
     check_gate(device, feature_map(SHAPE), *logits(SHAPE), gradient(SHAPE), "sum")
@@ -61,7 +61,7 @@ def test_the_rules_win_unless_something_is_faster(table, device):
 
     from bam_fused.backends.triton import heuristics, tune
 
-    default = heuristics.gate(_view(device), torch.float32, device)
+    default = heuristics.gate(_view(device), torch.float32, device, 4, 1)
     key, entry, before, best = tune.tune("gate", feature_map(SHAPE).to(device), lambda call: 1.0)
     assert (key, entry, before, best) == ("gate float32 nchw 8x36 2", asdict(default), 1.0, 1.0)
 
@@ -115,11 +115,11 @@ def test_entries_of_other_devices_are_kept(table):
 def test_an_entry_that_is_no_config_is_left_out(table, device, entry, caplog):
     from bam_fused.backends.triton import heuristics, tuned
 
-    usual = heuristics.gate(_view(device), torch.float32, device)
+    usual = heuristics.gate(_view(device), torch.float32, device, 4, 1)
     tuned.write(table, tuned.device_name(device), {"gate float32 nchw 8x36 2": entry})
     tuned.forget()
     with caplog.at_level(logging.WARNING, "bam_fused"):
-        assert heuristics.gate(_view(device), torch.float32, device) == usual
+        assert heuristics.gate(_view(device), torch.float32, device, 4, 1) == usual
     assert "is left out" in caplog.text
 
 
