@@ -13,6 +13,7 @@ from bam_fused.backends import triton
 
 LIBRARY = torch.library.Library("bam_fused", "DEF")
 
+TAGS = (torch.Tag.pt2_compliant_tag, torch.Tag.flexible_layout)
 OVERLOADS = ("", ".triton")  # the compiled libraries', by device, and Triton's
 
 
@@ -46,13 +47,16 @@ def define(
 ) -> Operator:
     """Define an operator in every overload, with its fake kernel (shapes, dtypes and strides alone).
 
+    Its kernels take tensors of every stride order, and its results' strides follow from its arguments': so Inductor, which
+    runs convolutions in NHWC, hands their results on as they are instead of copying them into the order of eager mode.
+
     `fake` and `plain` are called with arguments that have passed `check`. The default overload also gets the plain form as
     its kernel for devices without a compiled one, so that a graph that holds the operator runs anywhere; the `triton`
     overload gets Triton's kernel, which loads itself when called.
     """
     operator = Operator(name, signature, check, _after(check, plain), backends)
     for overload in OVERLOADS:
-        LIBRARY.define(f"{name}{overload}{signature}", tags=(torch.Tag.pt2_compliant_tag,))
+        LIBRARY.define(f"{name}{overload}{signature}", tags=TAGS)
         torch.library.register_fake(f"bam_fused::{name}{overload}", _after(check, fake), lib=LIBRARY)
     LIBRARY.impl(name, operator.plain, "CompositeExplicitAutograd")
     LIBRARY.impl(f"{name}.triton", triton.kernel(name), "CompositeExplicitAutograd")

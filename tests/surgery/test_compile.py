@@ -98,3 +98,23 @@ def test_checkpointing_and_double_backward():
         gradients.append(torch.autograd.grad(gradient.square().sum(), leaf)[0])
     for gradient in gradients[1:]:
         torch.testing.assert_close(gradient, gradients[0], rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("format", [torch.contiguous_format, torch.channels_last], ids=["nchw", "nhwc"])
+def test_inductor_may_choose_the_strides(format):
+    """Between convolutions, which Inductor runs in NHWC, the operators take what it hands on; values are eager's."""
+    torch.manual_seed(0)
+    layers = nn.Sequential(nn.Conv2d(8, 32, 3), randomise(OfficialBAM(32)), nn.Conv2d(32, 4, 3)).train()
+    model = layers.to(memory_format=format)
+    replace_bam(model)
+    x = torch.randn(2, 8, 11, 11).contiguous(memory_format=format)
+    other = copy.deepcopy(model)
+    with torch._inductor.config.patch(force_disable_caches=True):
+        leaf, want = x.clone().requires_grad_(), x.clone().requires_grad_()
+        out = torch.compile(model, fullgraph=True)(leaf)
+        expected = other(want)
+        assert out.stride() == expected.stride()
+        torch.testing.assert_close(out, expected, rtol=1e-4, atol=1e-4)
+        out.square().sum().backward()
+        expected.square().sum().backward()
+        torch.testing.assert_close(leaf.grad, want.grad, rtol=1e-3, atol=1e-3)
