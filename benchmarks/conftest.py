@@ -18,7 +18,7 @@ from bam_fused.bench import machine, replay, results, table
 from bam_fused.bench.cases import Case
 from bam_fused.bench.competitors import COMPILE_MODES
 from bam_fused.bench.operations import DESCRIPTIONS
-from bam_fused.bench.run import CEILINGS, Measured, Plan, measure
+from bam_fused.bench.run import CEILINGS, COMPILED, Measured, Plan, measure
 from bam_fused.bench.sets import SETS, cases_of
 from bam_fused.bench.timing import Effort
 
@@ -50,7 +50,9 @@ def _compile_modes(config: pytest.Config) -> tuple[str, ...]:
 
 def _names(operation: str, config: pytest.Config) -> list[str]:
     modes = ["compile" if mode == "default" else f"compile ({mode})" for mode in _compile_modes(config)]
-    return [*DESCRIPTIONS[operation].competitors, *modes, "onnxruntime", *CEILINGS]
+    described = DESCRIPTIONS[operation]
+    others = (COMPILED,) if described.network else ("onnxruntime", *CEILINGS)
+    return [*described.competitors, *modes, *others]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -20,6 +20,10 @@ GRAPH = " (graph)"
 """What the name of a competitor ends with that is replayed from a CUDA graph; it is compared with the fused one's graph."""
 
 
+COMPILED = "fused (compile)"
+"""A whole network after `replace_bam`, compiled: the compiled original is compared with it, as both leave the rest alike."""
+
+
 @dataclass(frozen=True)
 class Plan:
     """What to measure beside the eager and fused competitors, and for how long."""
@@ -59,7 +63,10 @@ def _entrants(case: Case, problem: Problem, plan: Plan) -> dict[str, Callable[[]
         for mode in plan.compile_modes:
             name = "compile" if mode == "default" else f"compile ({mode})"
             entrants[name] = lambda mode=mode: competitors.compiled(base, mode)  # type: ignore[misc]
-        if plan.onnx:
+        if DESCRIPTIONS[case.operation].network and plan.compile_modes:
+            ours = problem.competitors["fused"]
+            entrants[COMPILED] = lambda: competitors.compiled(ours, plan.compile_modes[0])
+        elif plan.onnx:
             entrants["onnxruntime"] = lambda: competitors.onnx_runtime(case, base, problem.inputs)
     return {name: build for name, build in entrants.items() if not plan.only or name in plan.only}
 
@@ -128,6 +135,8 @@ def _add_rows(measured: Measured, rows: dict[str, dict[str, Any]]) -> None:
             row["floor_passes"] = passes
             row["bytes_per_second"] = passes * case.x_bytes / latency.median
         ours = "fused" + GRAPH if name.endswith(GRAPH) else "fused"
+        if name.startswith("compile") and COMPILED in samples:
+            ours = COMPILED
         if name != ours and ours in samples:
             row["over_fused"] = asdict(timing.ratio(times, samples[ours]))
         measured.rows.append(row)

@@ -57,7 +57,7 @@ def problem(case: Case, device: torch.device) -> Problem:
         inputs=(feature_map(case, device),),
         reference=of_module(reference.to(device)),
         competitors=competitors,
-        to_compile=None,
+        to_compile="eager",
         slack=1000,
         by_norm=True,
     )
