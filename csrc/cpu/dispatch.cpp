@@ -29,7 +29,9 @@ Tiling tiling_of(const FeatureMap& map, const Tensor& x) {
   t.rows = map.shape.rows(map.rows);
   t.columns = map.shape.columns(map.rows);
   const auto split = [](int64_t length, int64_t most) { return std::max<int64_t>(1, (length + most - 1) / most); };
-  t.row_tiles = split(t.rows, kMaxTileRows);
+  // A sample that is small anyway takes shorter runs of additions: equal addends round alike, and their errors add up.
+  constexpr int64_t few_elements = 8192, fewest_rows = 8;
+  t.row_tiles = split(t.rows, t.rows * t.columns > few_elements ? kMaxTileRows : fewest_rows);
   t.tile_rows = split(t.rows, t.row_tiles);
   // As many tiles as there may be threads, even over one sample, if columns permit.
   constexpr int64_t enough_tiles = 16, fewest_columns = 256;
