@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 import shutil
@@ -71,9 +72,11 @@ def test_a_failure_to_compile_is_crossed_off_under_auto_and_logged_once(monkeypa
         raise bam_fused.BackendUnavailable("Triton cannot compile gate_kernel: for this test")
 
     monkeypatch.setattr(triton_backend, "_load", lambda operation: broken)
-    works = backends.Backend("triton", lambda device: None)
+    works = dataclasses.replace(backends.REGISTRY["triton"], why_not=lambda device: None)
     monkeypatch.setitem(backends.REGISTRY, "triton", works)
-    monkeypatch.setattr(backends, "auto_order", lambda operation, device: ("triton",))
+    monkeypatch.setattr(backends, "auto_order", lambda operator, device: ("triton", "eager"))
+    for choice in backends.CHOICES.values():
+        monkeypatch.setattr(choice, "kernels", {})
     monkeypatch.setattr(backends, "_failed", {})
     monkeypatch.setattr(backends, "_logged", set())
     x, channel, spatial = feature_map(SHAPE), *logits(SHAPE)
