@@ -12,8 +12,8 @@ def _describe() -> dict[str, Description]:
     found = {
         name: importlib.import_module(f"{__name__}.{name}").DESCRIPTION for _, name, _ in pkgutil.iter_modules(__path__)
     }
-    return dict(sorted(found.items(), key=lambda item: (item[1].network, not item[1].operators, item[0])))
+    return dict(sorted(found.items(), key=lambda item: (item[1].network, item[0])))
 
 
 DESCRIPTIONS = _describe()
-"""By name: operations, then modules, then networks."""
+"""By name: the module and its operations, then networks."""

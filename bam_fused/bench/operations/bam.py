@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import bam_fused
-from bam_fused.bench.cases import FORMATS, Case, both_modes
+from bam_fused.bench.cases import Case, both_modes
 from bam_fused.bench.description import Description
 from bam_fused.bench.operations import global_avg_pool
 from bam_fused.bench.problem import Problem, feature_map, in_float64, of_module, place
@@ -88,6 +88,14 @@ DESCRIPTION = Description(
     operators={"bam": samples},
     cases={
         "quick": tuple(both_modes("bam", (8, 512, 28, 28))),
-        "readme": tuple(case for name in FORMATS for case in both_modes("bam", (8, 256, 56, 56), "float32", name)),
+        "readme": (
+            *(
+                case
+                for shape in ((8, 256, 56, 56), (8, 512, 28, 28), (8, 1024, 14, 14), (1, 256, 56, 56))
+                for case in both_modes("bam", shape)
+            ),
+            *both_modes("bam", (8, 256, 56, 56), "float32", "NHWC"),
+            Case("bam", (8, 256, 56, 56), "bfloat16"),
+        ),
     },
 )
