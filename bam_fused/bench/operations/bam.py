@@ -52,10 +52,10 @@ class AuthorsBAM(nn.Module):
 def samples(x: Tensor) -> Iterator[tuple[Any, ...]]:
     channels = x.shape[1]
     for module in (
-        bam_fused.BAM.official(channels),
-        bam_fused.BAM(channels, channel_layers=2, spatial_layers=1, channel_bias=False, mlp="conv"),
-        bam_fused.BAM(channels, branches="channel"),
-        bam_fused.BAM(channels, branches="spatial"),
+        bam_fused.BAM.official(channels, min_hidden=1),
+        bam_fused.BAM(channels, channel_layers=2, spatial_layers=1, channel_bias=False, mlp="conv", min_hidden=1),
+        bam_fused.BAM(channels, branches="channel", min_hidden=1),
+        bam_fused.BAM(channels, branches="spatial", min_hidden=1),
     ):
         module.to(x.device, x.dtype).eval().requires_grad_(False)
         plan = plan_of(module)
