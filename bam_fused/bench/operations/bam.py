@@ -79,6 +79,7 @@ def problem(case: Case, device: torch.device) -> Problem:
         competitors={name: of_module(module) for name, module in modules.items()},
         to_compile="eager (mean)",
         slack=10,
+        by_norm=True,  # in float32 a ReLU near 0 may fall to the other side, in eager too, and change single gradients
     )
 
 
@@ -91,9 +92,10 @@ DESCRIPTION = Description(
         "readme": (
             *(
                 case
-                for shape in ((8, 256, 56, 56), (8, 512, 28, 28), (8, 1024, 14, 14), (1, 256, 56, 56))
+                for shape in ((8, 256, 56, 56), (8, 512, 28, 28), (8, 1024, 14, 14))
                 for case in both_modes("bam", shape)
             ),
+            Case("bam", (1, 256, 56, 56)),
             *both_modes("bam", (8, 256, 56, 56), "float32", "NHWC"),
             Case("bam", (8, 256, 56, 56), "bfloat16"),
         ),
