@@ -79,7 +79,9 @@ def problem(case: Case, device: torch.device) -> Problem:
         competitors={name: of_module(module) for name, module in modules.items()},
         to_compile="eager (mean)",
         slack=10,
-        by_norm=True,  # in float32 a ReLU near 0 may fall to the other side, in eager too, and change single gradients
+        # In float32 a ReLU near 0 may fall to the other side and change gradients: by the largest value, of six draws at
+        # 8x256x56x56 this refused the fused training step in four and eager in one; in float64 both agree to 1e-12.
+        by_norm=True,
     )
 
 
