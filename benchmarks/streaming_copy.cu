@@ -80,8 +80,9 @@ int main(int argc, char** argv) {
       return 1;
     }
     std::sort(times.begin(), times.end());
-    std::printf("{\"bytes\": %lld, \"median_us\": %.2f, \"q20_us\": %.2f, \"q80_us\": %.2f}\n", count * 16, times[50], times[20],
-                times[80]);
+    std::printf(
+        "{\"bytes\": %lld, \"median_us\": %.2f, \"q20_us\": %.2f, \"q80_us\": %.2f}\n", count * 16, times[50],
+        times[20], times[80]);
     CHECK(cudaFree(from));
     CHECK(cudaFree(to));
   }

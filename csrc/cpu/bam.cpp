@@ -29,9 +29,7 @@ void run_steps(const std::vector<Step>& steps, int64_t samples, int64_t elements
   if (threads == 1) return whole(0, samples);
   if (alone > 0) torch::stable::parallel_for(0, alone, 1, whole);
   if (alone == samples) return;
-  for (const Step& step : steps) {
-    torch::stable::parallel_for(alone * step.parts, samples * step.parts, 1, step.run);
-  }
+  for (const Step& step : steps) { torch::stable::parallel_for(alone * step.parts, samples * step.parts, 1, step.run); }
 }
 
 // A call in the making: its steps, and the tensors that must live until they have run.
@@ -107,8 +105,9 @@ class Bam {
     Tensor in = keep(workspace(x_, {samples_, channels_}));
     const int64_t tiles = sums.size(1), pooled = height_ * (call_.crops ? height_ : width_);
     add(kernels().sum_partials[dtype_of(x_)],
-        SumPartialsArguments{sums.const_data_ptr(), in.data_ptr(), dtype_of(in), samples_, tiles, channels_,
-                             1.0 / static_cast<double>(pooled)},
+        SumPartialsArguments{
+            sums.const_data_ptr(), in.data_ptr(), dtype_of(in), samples_, tiles, channels_,
+            1.0 / static_cast<double>(pooled)},
         1);
     for (size_t i = 0; i < call_.channel.size(); ++i) {
       const BamLayer& layer = call_.channel[i];
@@ -167,8 +166,13 @@ class Bam {
     const bool rows_are_channels = call_.map.rows_are_channels();
     const void* channel = channel_logits_.const_data_ptr();
     const void* spatial = spatial_logits_.const_data_ptr();
-    const GateArguments a{tiling, call_.combine, call_.x, call_.out, rows_are_channels ? channel : spatial,
-                          rows_are_channels ? spatial : channel};
+    const GateArguments a{
+        tiling,
+        call_.combine,
+        call_.x,
+        call_.out,
+        rows_are_channels ? channel : spatial,
+        rows_are_channels ? spatial : channel};
     add(kernels().gate[dtype_of(x_)], a, tiling.row_tiles * tiling.column_tiles);
   }
 
@@ -184,13 +188,12 @@ class Bam {
 Tensor bam(
     const Tensor& x, const std::vector<Tensor>& tensors, const std::vector<int64_t>& layers, int64_t channel_layers,
     const std::vector<int64_t>& dilations, const std::vector<double>& eps, const std::string& combine, bool crops) {
-  return bam_fused::bam(x, tensors, layers, channel_layers, dilations, eps, combine, crops,
-                        [&](const BamCall& call) { Bam(call, x).run(); });
+  return bam_fused::bam(x, tensors, layers, channel_layers, dilations, eps, combine, crops, [&](const BamCall& call) {
+    Bam(call, x).run();
+  });
 }
 
 }  // namespace
 }  // namespace bam_fused::cpu
 
-STABLE_TORCH_LIBRARY_IMPL(bam_fused, CPU, m) {
-  m.impl("bam", TORCH_BOX(&bam_fused::cpu::bam));
-}
+STABLE_TORCH_LIBRARY_IMPL(bam_fused, CPU, m) { m.impl("bam", TORCH_BOX(&bam_fused::cpu::bam)); }

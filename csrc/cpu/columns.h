@@ -10,9 +10,13 @@
 namespace bam_fused::cpu {
 namespace {
 
-struct Whole {};                       // a vector inside the row
-struct Overlap { int64_t done; };      // the last vector; its first `done` lanes have been taken already
-struct Short { int64_t count; };       // the only vector, of which `count` lanes exist
+struct Whole {};  // a vector inside the row
+struct Overlap {
+  int64_t done;
+};  // the last vector; its first `done` lanes have been taken already
+struct Short {
+  int64_t count;
+};  // the only vector, of which `count` lanes exist
 
 template <class T> inline Vec<Compute<T>> load(const T* p, Whole) { return load(p); }
 template <class T> inline Vec<Compute<T>> load(const T* p, Overlap) { return load(p); }

@@ -35,7 +35,8 @@ Features features_like(const Tensor& t, bool readable) {
   const int64_t row = padded(t, c), unit = 64 / compute_bytes(t), sample = (h * w * row + unit - 1) / unit * unit;
   Tensor memory = workspace(t, {n * sample + unit});
   const uintptr_t begin = (reinterpret_cast<uintptr_t>(memory.data_ptr()) + 63) / 64 * 64;
-  const int64_t offset = static_cast<int64_t>(begin - reinterpret_cast<uintptr_t>(memory.data_ptr())) / compute_bytes(t);
+  const int64_t offset =
+      static_cast<int64_t>(begin - reinterpret_cast<uintptr_t>(memory.data_ptr())) / compute_bytes(t);
   Tensor samples = torch::stable::view(torch::stable::narrow(memory, 0, offset, n * sample), {n, sample});
   Tensor rows = torch::stable::reshape(torch::stable::narrow(samples, 1, 0, h * w * row), {n, h, w, row});
   if (readable) {
@@ -47,7 +48,8 @@ Features features_like(const Tensor& t, bool readable) {
 
 void check_conv(const Tensor& x, const Tensor& weight) {
   check_feature_map(x);
-  STD_TORCH_CHECK(weight.dim() == 4 && weight.size(1) == x.size(1) && weight.size(2) == 3 && weight.size(3) == 3, "weight: shape");
+  STD_TORCH_CHECK(
+      weight.dim() == 4 && weight.size(1) == x.size(1) && weight.size(2) == 3 && weight.size(3) == 3, "weight: shape");
 }
 
 Tensor dilated_conv(
@@ -91,7 +93,8 @@ Tensor dilated_conv_weight_grad(const Tensor& x, const Tensor& grad, int64_t dil
   check_feature_map(x);
   check_feature_map(grad);
   const int64_t n = x.size(0), inputs = x.size(1), h = x.size(2), w = x.size(3), outputs = grad.size(1);
-  STD_TORCH_CHECK(grad.size(0) == n && grad.size(2) == h && grad.size(3) == w && grad.scalar_type() == x.scalar_type(), "grad");
+  STD_TORCH_CHECK(
+      grad.size(0) == n && grad.size(2) == h && grad.size(3) == w && grad.scalar_type() == x.scalar_type(), "grad");
   Tensor out = workspace(x, {outputs, inputs, 3, 3});
   if (x.numel() == 0 || grad.numel() == 0) return torch::stable::fill_(out, 0.0);
   const Features in = features_like(x, true), gradients = features_like(grad, true);

@@ -37,13 +37,15 @@ struct ConvRows {
 
 // The sums of `rows` positions from `column` on, in each of the map's rows in turn.
 template <class A, int rows, int vectors>
-__attribute__((noinline)) void convolve_columns(const DilatedConvArguments& a, const ConvRows& where, const Segment& segment, int64_t column, int64_t output) {
+__attribute__((noinline)) void convolve_columns(
+    const DilatedConvArguments& a, const ConvRows& where, const Segment& segment, int64_t column, int64_t output) {
   const int64_t in_row = padded<A>(a.inputs), out_row = padded<A>(a.outputs);
   const A* in = (const A*)a.in.at(where.sample);
   A* out = (A*)a.out.at(where.sample);
   for (int64_t y = where.begin; y < where.end; ++y) {
     const int64_t first = y < a.dilation ? 1 : 0, last = y + a.dilation >= a.height ? 2 : 3;  // kernel rows on the map
-    const int64_t begin = where.tap_begin > first ? where.tap_begin : first, end = where.tap_end < last ? where.tap_end : last;
+    const int64_t begin = where.tap_begin > first ? where.tap_begin : first,
+                  end = where.tap_end < last ? where.tap_end : last;
     if (begin >= end) continue;
     A* to = out + (y * a.width + column) * out_row + output;
     Block<A, rows, vectors> sum;

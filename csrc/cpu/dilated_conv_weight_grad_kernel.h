@@ -37,7 +37,8 @@ inline void add_tap(
 }
 
 template <class A> void dilated_conv_weight_grad(const DilatedConvWeightGradArguments& a, int64_t begin, int64_t end) {
-  const int64_t strips_per_sample = (a.height + a.strip_rows - 1) / a.strip_rows, strips = a.samples * strips_per_sample;
+  const int64_t strips_per_sample = (a.height + a.strip_rows - 1) / a.strip_rows,
+                strips = a.samples * strips_per_sample;
   const int64_t sums_stride = a.splits * a.inputs;
   for (int64_t split = begin; split < end; ++split) {
     A* sums = (A*)a.partials + split * a.inputs;
@@ -46,7 +47,8 @@ template <class A> void dilated_conv_weight_grad(const DilatedConvWeightGradArgu
       const int64_t row = s % strips_per_sample * a.strip_rows;
       const Reach strip{row, row + a.strip_rows < a.height ? row + a.strip_rows : a.height};
       for (int64_t tap = 0; tap < 9; ++tap) {
-        add_tap<A>(a, s / strips_per_sample, strip, tap / 3, tap % 3, sums + tap * a.outputs * sums_stride, sums_stride);
+        add_tap<A>(
+            a, s / strips_per_sample, strip, tap / 3, tap % 3, sums + tap * a.outputs * sums_stride, sums_stride);
       }
     }
   }

@@ -44,21 +44,20 @@ Tiling tiling_of(const FeatureMap& map, const Tensor& x) {
 }
 
 Tensor workspace(const Tensor& x, std::initializer_list<int64_t> sizes) {
-  return torch::stable::new_empty(x, torch::headeronly::IntHeaderOnlyArrayRef(sizes.begin(), sizes.size()),
-                                  compute_dtype(x));
+  return torch::stable::new_empty(
+      x, torch::headeronly::IntHeaderOnlyArrayRef(sizes.begin(), sizes.size()), compute_dtype(x));
 }
 
 Tensor as_compute_dtype(const Tensor& logits, const Tensor& x) {
   const ScalarType wanted = compute_dtype(x);
-  if (logits.scalar_type() == wanted) {
-    return logits.is_contiguous() ? logits : torch::stable::contiguous(logits);
-  }
+  if (logits.scalar_type() == wanted) { return logits.is_contiguous() ? logits : torch::stable::contiguous(logits); }
   Tensor converted = torch::stable::new_empty(logits, logits.sizes(), wanted);
   torch::stable::copy_(converted, logits);
   return converted;
 }
 
-void sum_partials(const Tensor& x, const Tensor& in, const Tensor& out, int64_t samples, int64_t partials, double scale) {
+void sum_partials(
+    const Tensor& x, const Tensor& in, const Tensor& out, int64_t samples, int64_t partials, double scale) {
   const int64_t length = samples == 0 ? 0 : out.numel() / samples;
   const SumPartialsArguments arguments{
       in.const_data_ptr(), out.data_ptr(), dtype_of(out), samples, partials, length, scale};

@@ -20,7 +20,8 @@ Tensor workspace(const Tensor& x, std::initializer_list<int64_t> sizes);
 Tensor as_compute_dtype(const Tensor& logits, const Tensor& x);
 
 // out[sample, i] = scale * sum over partials of in[sample, partial, i].
-void sum_partials(const Tensor& x, const Tensor& in, const Tensor& out, int64_t samples, int64_t partials, double scale);
+void sum_partials(
+    const Tensor& x, const Tensor& in, const Tensor& out, int64_t samples, int64_t partials, double scale);
 
 // Runs a kernel over all its tiles on PyTorch's threads, at once where that would cost more than it saves.
 template <class Kernel, class Arguments>
@@ -29,8 +30,7 @@ void for_tiles(Kernel kernel, const Arguments& arguments, int64_t tiles, int64_t
   if (elements <= worth_a_thread) {
     kernel(arguments, 0, tiles);
   } else {
-    torch::stable::parallel_for(
-        0, tiles, 1, [&](int64_t begin, int64_t end) { kernel(arguments, begin, end); });
+    torch::stable::parallel_for(0, tiles, 1, [&](int64_t begin, int64_t end) { kernel(arguments, begin, end); });
   }
 }
 

@@ -9,8 +9,8 @@ namespace {
 Tensor gate(const Tensor& x, const Tensor& channel_logits, const Tensor& spatial_logits, const std::string& combine) {
   return bam_fused::gate(x, channel_logits, spatial_logits, combine, [&](const GateCall& call) {
     const Tensor row = as_compute_dtype(call.logits.row, x), column = as_compute_dtype(call.logits.column, x);
-    const GateArguments arguments{
-        tiling_of(call.map, x), call.combine, call.x, call.out, row.const_data_ptr(), column.const_data_ptr()};
+    const GateArguments arguments{tiling_of(call.map, x), call.combine,           call.x, call.out,
+                                  row.const_data_ptr(),   column.const_data_ptr()};
     for_tiles(kernels().gate[dtype_of(x)], arguments, arguments.tiling.tiles(), x.numel());
   });
 }
@@ -32,8 +32,15 @@ void launch_backward(const Tensor& x, const GateBackwardCall& call) {
   const Tensor row_sums = partial_sums(x, call.gradients.row, tiling.column_tiles);
   const Tensor column_sums = partial_sums(x, call.gradients.column, tiling.row_tiles);
   const GateBackwardArguments arguments{
-      tiling, call.combine, call.grad, call.x, call.dx, row.const_data_ptr(), column.const_data_ptr(),
-      row_sums.data_ptr(), column_sums.data_ptr()};
+      tiling,
+      call.combine,
+      call.grad,
+      call.x,
+      call.dx,
+      row.const_data_ptr(),
+      column.const_data_ptr(),
+      row_sums.data_ptr(),
+      column_sums.data_ptr()};
   for_tiles(kernels().gate_backward[dtype_of(x)], arguments, tiling.tiles(), x.numel());
   finish(x, row_sums, call.gradients.row, tiling.column_tiles);
   finish(x, column_sums, call.gradients.column, tiling.row_tiles);
@@ -42,15 +49,17 @@ void launch_backward(const Tensor& x, const GateBackwardCall& call) {
 std::tuple<Tensor, Tensor, Tensor> gate_backward(
     const Tensor& grad, const Tensor& x, const Tensor& channel_logits, const Tensor& spatial_logits,
     const std::string& combine) {
-  return bam_fused::gate_backward(grad, x, channel_logits, spatial_logits, combine,
-                                  [&](const GateBackwardCall& call) { launch_backward(x, call); });
+  return bam_fused::gate_backward(grad, x, channel_logits, spatial_logits, combine, [&](const GateBackwardCall& call) {
+    launch_backward(x, call);
+  });
 }
 
 std::tuple<Tensor, Tensor> gate_logit_grads(
     const Tensor& grad, const Tensor& x, const Tensor& channel_logits, const Tensor& spatial_logits,
     const std::string& combine) {
-  return bam_fused::gate_logit_grads(grad, x, channel_logits, spatial_logits, combine,
-                                     [&](const GateBackwardCall& call) { launch_backward(x, call); });
+  return bam_fused::gate_logit_grads(
+      grad, x, channel_logits, spatial_logits, combine,
+      [&](const GateBackwardCall& call) { launch_backward(x, call); });
 }
 
 }  // namespace

@@ -12,8 +12,12 @@ namespace bam_fused::cpu {
 namespace {
 
 template <class A> struct SeparableRange;  // for |a|, |b| up to this, exp(-a) exp(-b) is a normal number
-template <> struct SeparableRange<float> { static constexpr float largest = 40.0f; };
-template <> struct SeparableRange<double> { static constexpr double largest = 350.0; };
+template <> struct SeparableRange<float> {
+  static constexpr float largest = 40.0f;
+};
+template <> struct SeparableRange<double> {
+  static constexpr double largest = 350.0;
+};
 
 template <class A> constexpr int64_t kMaxTileColumns = kMaxTileColumnBytes / (int64_t)sizeof(A);
 
@@ -118,9 +122,9 @@ void gate_backward_tile(
   using A = Compute<T>;
   const Tiling& tiling = arguments.tiling;
   A column_sums[kMaxTileColumns<A> + kLanes<A>];
-  memset(column_sums, 0, (tile.columns + kLanes<A>) * sizeof(A));
-  A* row_sums = (A*)arguments.row_partials +
-                (tile.sample * tiling.column_tiles + tile.column_tile) * tiling.rows + tile.row;
+  memset(column_sums, 0, (tile.columns + kLanes<A>)*sizeof(A));
+  A* row_sums =
+      (A*)arguments.row_partials + (tile.sample * tiling.column_tiles + tile.column_tile) * tiling.rows + tile.row;
   for (int64_t row = 0; row < tile.rows; ++row) {
     const T* grad = row_at<const T>(arguments.grad, tile, row);
     const T* x = row_at<const T>(arguments.x, tile, row);
@@ -136,8 +140,8 @@ void gate_backward_tile(
       return share.row;
     });
   }
-  A* column_partials = (A*)arguments.column_partials +
-                       (tile.sample * tiling.row_tiles + tile.row_tile) * tiling.columns + tile.column;
+  A* column_partials =
+      (A*)arguments.column_partials + (tile.sample * tiling.row_tiles + tile.row_tile) * tiling.columns + tile.column;
   memcpy(column_partials, column_sums, tile.columns * sizeof(A));
 }
 
@@ -154,8 +158,8 @@ inline void for_gate_tiles(
         logits.row.load_logits((const A*)row_logits + tile.sample * tiling.rows + tile.row, tile.rows);
     if (tile.sample != sample || tile.column_tile != column_tile) {
       sample = tile.sample, column_tile = tile.column_tile;
-      columns_inside = logits.column.load_logits(
-          (const A*)column_logits + sample * tiling.columns + tile.column, tile.columns);
+      columns_inside =
+          logits.column.load_logits((const A*)column_logits + sample * tiling.columns + tile.column, tile.columns);
       if (combine != Combine::product && columns_inside) logits.column.template separate<combine, slopes>(tile.columns);
     }
     const bool separable = combine != Combine::product && rows_inside && columns_inside;
@@ -194,7 +198,8 @@ template <class T> void gate(const GateArguments& a, int64_t begin, int64_t end)
 }
 
 template <class T, Combine combine> void gate_backward_of(const GateBackwardArguments& a, int64_t begin, int64_t end) {
-  a.dx.data ? gate_backward_tiles<T, combine, true>(a, begin, end) : gate_backward_tiles<T, combine, false>(a, begin, end);
+  a.dx.data ? gate_backward_tiles<T, combine, true>(a, begin, end)
+            : gate_backward_tiles<T, combine, false>(a, begin, end);
 }
 
 template <class T> void gate_backward(const GateBackwardArguments& a, int64_t begin, int64_t end) {

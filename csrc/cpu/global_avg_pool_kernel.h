@@ -10,18 +10,20 @@ namespace {
 template <class T> void sum_over_columns(const PoolArguments& arguments, const Tile& tile) {
   using A = Compute<T>;
   const Tiling& tiling = arguments.tiling;
-  A* sums = (A*)arguments.row_partials + (tile.sample * tiling.column_tiles + tile.column_tile) * tiling.rows + tile.row;
+  A* sums =
+      (A*)arguments.row_partials + (tile.sample * tiling.column_tiles + tile.column_tile) * tiling.rows + tile.row;
   for (int64_t row = 0; row < tile.rows; ++row) {
     const T* x = row_at<const T>(arguments.x, tile, row);
-    sums[row] = sum_columns<A>(
-        tile.columns, [&](int64_t k, auto part) { return only_new<A>(load(x + k, part), part); });
+    sums[row] =
+        sum_columns<A>(tile.columns, [&](int64_t k, auto part) { return only_new<A>(load(x + k, part), part); });
   }
 }
 
 template <class T> void sum_over_rows(const PoolArguments& arguments, const Tile& tile) {
   using A = Compute<T>;
   const Tiling& tiling = arguments.tiling;
-  A* sums = (A*)arguments.column_partials + (tile.sample * tiling.row_tiles + tile.row_tile) * tiling.columns + tile.column;
+  A* sums =
+      (A*)arguments.column_partials + (tile.sample * tiling.row_tiles + tile.row_tile) * tiling.columns + tile.column;
   memset(sums, 0, tile.columns * sizeof(A));
   for (int64_t row = 0; row < tile.rows; ++row) {
     const T* x = row_at<const T>(arguments.x, tile, row);

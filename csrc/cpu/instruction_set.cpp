@@ -14,8 +14,14 @@
 #define BAM_QUOTE(name) BAM_QUOTE_(name)
 #define BAM_TABLE_(name) kernels_##name
 #define BAM_TABLE(name) BAM_TABLE_(name)
-#define BAM_EACH_DTYPE(kernel) {{kernel<double>, kernel<float>, kernel<BFloat16>, kernel<Float16>}}
-#define BAM_EACH_COMPUTE_TYPE(kernel) {{kernel<double>, kernel<float>, kernel<float>, kernel<float>}}
+#define BAM_EACH_DTYPE(kernel)                                           \
+  {                                                                      \
+    { kernel<double>, kernel<float>, kernel<BFloat16>, kernel<Float16> } \
+  }
+#define BAM_EACH_COMPUTE_TYPE(kernel)                               \
+  {                                                                 \
+    { kernel<double>, kernel<float>, kernel<float>, kernel<float> } \
+  }
 
 namespace bam_fused::cpu {
 

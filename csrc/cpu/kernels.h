@@ -70,7 +70,7 @@ struct Kernels {
   ForDtypes<SqueezeArguments> squeeze;
   ForDtypes<SqueezeInputGradArguments> squeeze_input_grad;
   ForDtypes<SqueezeWeightGradArguments> squeeze_weight_grad;
-  ForDtypes<PackArguments> pack_weight;          // these five by the compute type alone
+  ForDtypes<PackArguments> pack_weight;  // these five by the compute type alone
   ForDtypes<DilatedConvArguments> dilated_conv;
   ForDtypes<DilatedConvWeightGradArguments> dilated_conv_weight_grad;
   ForDtypes<ChannelLayerArguments> channel_layer;
@@ -78,8 +78,9 @@ struct Kernels {
   int64_t vector_bytes;
 };
 
-constexpr int64_t kMaxTileRows = 32;            // a column of a partial sum is at most this long: rounding grows with it
-constexpr int64_t kMaxTileColumnBytes = 8192;  // in the compute type: a tile's column logits, terms and sums stay in the L1 cache
+constexpr int64_t kMaxTileRows = 32;  // a column of a partial sum is at most this long: rounding grows with it
+constexpr int64_t kMaxTileColumnBytes =
+    8192;  // in the compute type: a tile's column logits, terms and sums stay in the L1 cache
 
 }  // namespace cpu
 }  // namespace bam_fused

@@ -37,7 +37,7 @@ struct PackArguments {
 
 struct SqueezeArguments {
   int64_t channels, positions, outputs;
-  int64_t width, pooled_width;  // of the map; of each of its rows, as much is pooled
+  int64_t width, pooled_width;    // of the map; of each of its rows, as much is pooled
   int64_t tile_positions, tiles;  // a tile's size, and how many there are per sample
   bool rows_are_channels;
   Map x;

@@ -18,7 +18,7 @@ struct SqueezeInputGradArguments {
   // for all samples, the other the gradient of the reduced map.
   const void *left, *right;
   int64_t left_sample, right_sample;  // from sample to sample, 0 for the weight
-  const void* pooled_grad;  // [samples, channels], already divided by the number of positions
+  const void* pooled_grad;            // [samples, channels], already divided by the number of positions
   Combine combine;
   Map grad;
   const void *row_logits, *column_logits;
@@ -30,8 +30,9 @@ struct SqueezeWeightGradArguments {
   int64_t tile_positions, tile_channels, splits;
   bool rows_are_channels;
   Map x;
-  const void* reduced_grad;  // [samples, reduced, positions] where rows are channels, else [samples, positions, reduced]
-  void* partials;            // [channels, splits, reduced] where rows are channels, else [reduced, splits, channels]
+  const void*
+      reduced_grad;  // [samples, reduced, positions] where rows are channels, else [samples, positions, reduced]
+  void* partials;    // [channels, splits, reduced] where rows are channels, else [reduced, splits, channels]
 };
 
 // The gradient of a dilated convolution's weight. A strip is a few rows of the map, a split a run of strips over all samples.
@@ -42,9 +43,10 @@ struct DilatedConvWeightGradArguments {
   void* partials;      // [9 taps, outputs, splits, inputs]
 };
 
-constexpr int64_t kMaxReduced = 512;            // reduced channels behind a squeeze
-constexpr int64_t kMaxReducedTile = 24576;      // numbers of the reduced gradient that a tile needs, with what pads its rows
-constexpr int64_t kMaxInputGradColumns = 512;   // of squeeze_input_grad: a tile's products stay in the cache
-constexpr int64_t kMaxTilePositions = 128;      // of squeeze_weight_grad: the length of its sums in registers
+constexpr int64_t kMaxReduced = 512;  // reduced channels behind a squeeze
+constexpr int64_t kMaxReducedTile =
+    24576;  // numbers of the reduced gradient that a tile needs, with what pads its rows
+constexpr int64_t kMaxInputGradColumns = 512;  // of squeeze_input_grad: a tile's products stay in the cache
+constexpr int64_t kMaxTilePositions = 128;     // of squeeze_weight_grad: the length of its sums in registers
 
 }  // namespace bam_fused::cpu

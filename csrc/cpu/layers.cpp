@@ -39,9 +39,7 @@ namespace {
 
 template <class A>
 void write_finish(const BamLayer& layer, const Tensor& x, A* scale, A* shift) {
-  const auto numbers = [&](const std::optional<Tensor>& t) {
-    return t ? as_compute_dtype(*t, x) : Tensor();
-  };
+  const auto numbers = [&](const std::optional<Tensor>& t) { return t ? as_compute_dtype(*t, x) : Tensor(); };
   const Tensor bias = numbers(layer.bias), mean = numbers(layer.mean), variance = numbers(layer.variance);
   const Tensor gain = numbers(layer.gain), offset = numbers(layer.offset);
   const auto at = [](const std::optional<Tensor>& given, const Tensor& t, int64_t o, double otherwise) {
@@ -51,8 +49,8 @@ void write_finish(const BamLayer& layer, const Tensor& x, A* scale, A* shift) {
     const double deviation = layer.mean ? std::sqrt(at(layer.variance, variance, o, 1) + layer.eps) : 1.0;
     const double factor = at(layer.gain, gain, o, 1) / deviation;
     scale[o] = static_cast<A>(factor);
-    shift[o] = static_cast<A>((at(layer.bias, bias, o, 0) - at(layer.mean, mean, o, 0)) * factor +
-                              at(layer.offset, offset, o, 0));
+    shift[o] = static_cast<A>(
+        (at(layer.bias, bias, o, 0) - at(layer.mean, mean, o, 0)) * factor + at(layer.offset, offset, o, 0));
   }
 }
 
@@ -81,7 +79,8 @@ SqueezeArguments squeeze_arguments(const FeatureMap& map, const Tensor& x, int64
   a.rows_are_channels = map.rows_are_channels();
   // Long runs of each channel where rows are channels, short enough for the cache where rows are positions; at least four tiles
   // in a small map, for so many threads.
-  const int64_t most = a.rows_are_channels ? kMostTilePositions : kMostTilePositions / 2, unit = a.rows_are_channels ? 8 : 1;
+  const int64_t most = a.rows_are_channels ? kMostTilePositions : kMostTilePositions / 2,
+                unit = a.rows_are_channels ? 8 : 1;
   const auto split = [](int64_t length, int64_t size) { return (length + size - 1) / size; };
   const int64_t tiles = std::max(split(a.positions, most), std::min<int64_t>(4, split(a.positions, 16)));
   a.tile_positions = split(split(a.positions, tiles), unit) * unit;

@@ -25,7 +25,8 @@ inline void pack_rows(A* to, int64_t to_stride, const T* from, int64_t from_stri
 
 // Column k of what is read becomes row k, with zeros up to `to_stride` behind it.
 template <class A>
-inline void pack_transposed(A* to, int64_t to_stride, const A* from, int64_t from_stride, int64_t rows, int64_t columns) {
+inline void pack_transposed(
+    A* to, int64_t to_stride, const A* from, int64_t from_stride, int64_t rows, int64_t columns) {
   for (int64_t k = 0; k < columns; ++k, to += to_stride) {
     for (int64_t row = 0; row < rows; ++row) to[row] = from[row * from_stride + k];
     for (int64_t row = rows; row < to_stride; ++row) to[row] = 0;

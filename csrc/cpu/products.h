@@ -28,8 +28,9 @@ inline void for_product_blocks(const Factors<A>& f, int64_t rows, int64_t column
         Block<A, decltype(block_rows)::value, vectors> block;
         block.clear();
         for (int64_t run = 0; run < f.runs; ++run) {
-          block.add_products(f.left + row * f.left_row + run * f.left_run, f.left_row, f.left_step,
-                             f.right + column + run * f.right_run, f.right_row, f.depth);
+          block.add_products(
+              f.left + row * f.left_row + run * f.left_run, f.left_row, f.left_step,
+              f.right + column + run * f.right_run, f.right_row, f.depth);
         }
         finish(block, row, column);
       });
@@ -39,7 +40,8 @@ inline void for_product_blocks(const Factors<A>& f, int64_t rows, int64_t column
 
 // to = left * right; rows of `to` are written up to whole vectors.
 template <class A>
-__attribute__((noinline)) void multiply(A* to, int64_t stride, int64_t rows, int64_t columns, const Factors<A>& factors) {
+__attribute__((noinline)) void multiply(
+    A* to, int64_t stride, int64_t rows, int64_t columns, const Factors<A>& factors) {
   for_product_blocks(factors, rows, columns, [&](const auto& block, int64_t row, int64_t column) {
     block.store_to(to + row * stride + column, stride);
   });
@@ -64,7 +66,8 @@ inline void add_block(const Block<A, rows, vectors>& block, A* to, int64_t strid
 
 // to += left * right.
 template <class A>
-__attribute__((noinline)) void add_product(A* to, int64_t stride, int64_t rows, int64_t columns, const Factors<A>& factors) {
+__attribute__((noinline)) void add_product(
+    A* to, int64_t stride, int64_t rows, int64_t columns, const Factors<A>& factors) {
   for_product_blocks(factors, rows, columns, [&](const auto& block, int64_t row, int64_t column) {
     add_block(block, to + row * stride + column, stride, columns - column);
   });

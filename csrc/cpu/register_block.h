@@ -45,12 +45,12 @@ template <class A, int rows, int vectors> struct Block {
     each([&](int m, int v) __attribute__((always_inline)) { sum[m][v] = Vec<A>{}; });
   }
   inline __attribute__((always_inline)) void add(const A* from, int64_t row_stride) {
-    each([&](int m, int v) __attribute__((always_inline)) { sum[m][v] += load(from + m * row_stride + v * kLanes<A>); });
+    each([&](int m, int v)
+             __attribute__((always_inline)) { sum[m][v] += load(from + m * row_stride + v * kLanes<A>); });
   }
   inline __attribute__((always_inline)) void finish(const Finish& finish, int64_t output) {
-    each([&](int m, int v) __attribute__((always_inline)) {
-      sum[m][v] = finished<A>(sum[m][v], finish, output + v * kLanes<A>);
-    });
+    each([&](int m, int v)
+             __attribute__((always_inline)) { sum[m][v] = finished<A>(sum[m][v], finish, output + v * kLanes<A>); });
   }
   inline __attribute__((always_inline)) void store_to(A* to, int64_t row_stride) const {
     each([&](int m, int v) __attribute__((always_inline)) { store(to + m * row_stride + v * kLanes<A>, sum[m][v]); });
@@ -58,7 +58,8 @@ template <class A, int rows, int vectors> struct Block {
 
   // sum[m] += left[m, k] * right[k], for k from 0 to depth: left's numbers one by one, right's by vectors.
   inline __attribute__((always_inline)) void add_products(
-      const A* left, int64_t left_row_stride, int64_t left_step, const A* right, int64_t right_row_stride, int64_t depth) {
+      const A* left, int64_t left_row_stride, int64_t left_step, const A* right, int64_t right_row_stride,
+      int64_t depth) {
     for (int64_t k = 0; k < depth; ++k) {
       Vec<A> r[vectors];
 #pragma GCC unroll 2
@@ -78,8 +79,8 @@ template <class A, int rows, int vectors> struct Block {
 // sums[m] (+)= left[m, k] * right[k], all of k on its own first: long sums are cut into shorter ones, which rounds less.
 template <class A, int rows, int vectors, bool left_is_packed>
 __attribute__((noinline)) void multiply(
-    const A* left, int64_t left_stride, const A* right, int64_t right_stride, int64_t depth, A* sums, int64_t sums_stride,
-    bool add) {
+    const A* left, int64_t left_stride, const A* right, int64_t right_stride, int64_t depth, A* sums,
+    int64_t sums_stride, bool add) {
   Block<A, rows, vectors> block;
   block.clear();
   if constexpr (left_is_packed) {
@@ -91,7 +92,9 @@ __attribute__((noinline)) void multiply(
   block.store_to(sums, sums_stride);
 }
 
-template <int n> struct Constant { static constexpr int value = n; };
+template <int n> struct Constant {
+  static constexpr int value = n;
+};
 
 // body(Constant<n>), for n from 1 to most.
 template <int most, class Body> inline void with_constant(int64_t n, Body&& body) {

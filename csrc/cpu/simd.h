@@ -13,8 +13,12 @@
 namespace bam_fused::cpu {
 namespace {
 
-struct BFloat16 { uint16_t bits; };
-struct Float16 { uint16_t bits; };
+struct BFloat16 {
+  uint16_t bits;
+};
+struct Float16 {
+  uint16_t bits;
+};
 
 template <class A> struct VectorOf;
 template <> struct VectorOf<float> {
@@ -25,13 +29,17 @@ template <> struct VectorOf<double> {
   typedef double type __attribute__((vector_size(BAM_VECTOR_BYTES)));
   typedef int64_t bits __attribute__((vector_size(BAM_VECTOR_BYTES)));
 };
-template <class A> using Vec = typename VectorOf<A>::type;    // a vector of the compute type
-template <class A> using Bits = typename VectorOf<A>::bits;   // integers of the same width; also what a comparison gives
+template <class A> using Vec = typename VectorOf<A>::type;   // a vector of the compute type
+template <class A> using Bits = typename VectorOf<A>::bits;  // integers of the same width; also what a comparison gives
 template <class A> constexpr int kLanes = BAM_VECTOR_BYTES / sizeof(A);
 
 // The type that an element in memory is computed in.
-template <class T> struct ComputeOf { using type = float; };
-template <> struct ComputeOf<double> { using type = double; };
+template <class T> struct ComputeOf {
+  using type = float;
+};
+template <> struct ComputeOf<double> {
+  using type = double;
+};
 template <class T> using Compute = typename ComputeOf<T>::type;
 
 template <class To, class From> inline To bit_cast(From from) {
@@ -43,8 +51,16 @@ template <class To, class From> inline To bit_cast(From from) {
 
 // ---- one vector from memory, one vector to memory ----
 
-inline Vec<float> load(const float* p) { Vec<float> v; memcpy(&v, p, sizeof v); return v; }
-inline Vec<double> load(const double* p) { Vec<double> v; memcpy(&v, p, sizeof v); return v; }
+inline Vec<float> load(const float* p) {
+  Vec<float> v;
+  memcpy(&v, p, sizeof v);
+  return v;
+}
+inline Vec<double> load(const double* p) {
+  Vec<double> v;
+  memcpy(&v, p, sizeof v);
+  return v;
+}
 inline void store(float* p, Vec<float> v) { memcpy(p, &v, sizeof v); }
 inline void store(double* p, Vec<double> v) { memcpy(p, &v, sizeof v); }
 
@@ -79,9 +95,7 @@ inline void store(BFloat16* p, Vec<float> v) {  // to nearest, ties to even; eve
 }
 
 #if defined(__AVX512F__)
-inline Vec<float> load(const Float16* p) {
-  return (Vec<float>)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i*)p));
-}
+inline Vec<float> load(const Float16* p) { return (Vec<float>)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i*)p)); }
 inline void store(Float16* p, Vec<float> v) {
   _mm256_storeu_si256((__m256i*)p, _mm512_cvtps_ph((__m512)v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
 }
@@ -145,7 +159,8 @@ template <class A> inline Vec<A> clamp(Vec<A> v, A low, A high) {
   return v < low ? splat(low) : v;
 }
 #if defined(__AVX512F__)
-inline Vec<float> clamp(Vec<float> v, float low, float high) {  // one instruction each, where GCC makes two of a selection
+// One instruction each, where GCC makes two of a selection.
+inline Vec<float> clamp(Vec<float> v, float low, float high) {
   return (Vec<float>)_mm512_max_ps(_mm512_set1_ps(low), _mm512_min_ps(_mm512_set1_ps(high), (__m512)v));
 }
 #elif defined(__AVX2__)
@@ -194,8 +209,12 @@ inline Vec<double> exp_in_range(Vec<double> x) {
 }
 
 template <class A> struct ExpRange;  // exp(±largest) is a normal number; from `overflow` on exp is infinite
-template <> struct ExpRange<float> { static constexpr float largest = 87.0f, overflow = 88.7228f; };
-template <> struct ExpRange<double> { static constexpr double largest = 708.0, overflow = 709.7827; };
+template <> struct ExpRange<float> {
+  static constexpr float largest = 87.0f, overflow = 88.7228f;
+};
+template <> struct ExpRange<double> {
+  static constexpr double largest = 708.0, overflow = 709.7827;
+};
 
 template <class A> struct Sigmoid {
   Vec<A> value, slope;  // and its derivative

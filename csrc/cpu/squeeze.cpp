@@ -45,8 +45,7 @@ std::tuple<Tensor, Tensor> squeeze(const Tensor& x, const Tensor& weight, const 
   a.weight = packed.const_data_ptr();
   a.finish = {scale.const_data_ptr(), shift.const_data_ptr(), false};
   a.pool_partials = sums.data_ptr();
-  strides_of(written, map.rows).match(
-      [&](Strides strides) { a.reduced = {written.data_ptr(), strides}; }, [] {});
+  strides_of(written, map.rows).match([&](Strides strides) { a.reduced = {written.data_ptr(), strides}; }, [] {});
   for_tiles(kernels().squeeze[dtype_of(x)], a, samples * a.tiles, x.numel());
   if (!fits) torch::stable::copy_(reduced, written);
   sum_partials(x, sums, pooled, samples, a.tiles, 1.0 / static_cast<double>(a.positions));
@@ -56,6 +55,4 @@ std::tuple<Tensor, Tensor> squeeze(const Tensor& x, const Tensor& weight, const 
 }  // namespace
 }  // namespace bam_fused::cpu
 
-STABLE_TORCH_LIBRARY_IMPL(bam_fused, CPU, m) {
-  m.impl("squeeze", TORCH_BOX(&bam_fused::cpu::squeeze));
-}
+STABLE_TORCH_LIBRARY_IMPL(bam_fused, CPU, m) { m.impl("squeeze", TORCH_BOX(&bam_fused::cpu::squeeze)); }

@@ -25,9 +25,10 @@ Tensor as_matrix_of_weights(const Tensor& weight, const Tensor& x) {
 
 void check_squeeze_grad(const Tensor& x, const Tensor& reduced_grad) {
   check_feature_map(x);
-  STD_TORCH_CHECK(reduced_grad.dim() == 4 && reduced_grad.size(0) == x.size(0) && reduced_grad.size(2) == x.size(2) &&
-                      reduced_grad.size(3) == x.size(3),
-                  "reduced_grad: shape");
+  STD_TORCH_CHECK(
+      reduced_grad.dim() == 4 && reduced_grad.size(0) == x.size(0) && reduced_grad.size(2) == x.size(2) &&
+          reduced_grad.size(3) == x.size(3),
+      "reduced_grad: shape");
   STD_TORCH_CHECK(reduced_grad.size(1) <= kMaxReduced, "reduced_grad: channels");
 }
 
@@ -53,7 +54,9 @@ Tensor squeeze_input_grad(
     const std::optional<Tensor>& spatial_logits, const std::string& combine) {
   check_squeeze_grad(x, reduced_grad);
   STD_TORCH_CHECK(weight.size(0) == reduced_grad.size(1) && weight.size(1) == x.size(1), "weight: shape");
-  STD_TORCH_CHECK(pooled_grad.dim() == 2 && pooled_grad.size(0) == x.size(0) && pooled_grad.size(1) == x.size(1), "pooled_grad: shape");
+  STD_TORCH_CHECK(
+      pooled_grad.dim() == 2 && pooled_grad.size(0) == x.size(0) && pooled_grad.size(1) == x.size(1),
+      "pooled_grad: shape");
   const Combine how = parse_combine(combine);
   if (grad) {
     STD_TORCH_CHECK(channel_logits && spatial_logits, "channel_logits");
@@ -77,8 +80,11 @@ Tensor squeeze_input_grad(
   a.left = a.rows_are_channels ? transposed.const_data_ptr() : gradients.const_data_ptr();
   a.right = a.rows_are_channels ? gradients.const_data_ptr() : weights.const_data_ptr();
   (a.rows_are_channels ? a.right_sample : a.left_sample) = per_sample;
-  const Tensor shares = workspace(x, {map.shape.samples, map.shape.channels});  // of the pooled gradient, for each position
-  sum_partials(x, as_compute_dtype(pooled_grad, x), shares, map.shape.samples, 1, 1.0 / static_cast<double>(map.shape.positions));
+  const Tensor shares =
+      workspace(x, {map.shape.samples, map.shape.channels});  // of the pooled gradient, for each position
+  sum_partials(
+      x, as_compute_dtype(pooled_grad, x), shares, map.shape.samples, 1,
+      1.0 / static_cast<double>(map.shape.positions));
   a.pooled_grad = shares.const_data_ptr();
   Tensor channel, spatial;
   View read_grad{};

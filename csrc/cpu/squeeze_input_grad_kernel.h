@@ -30,7 +30,8 @@ void input_grad_rows(
   const int64_t stride = memory.right_stride;
   const A* left = (const A*)a.left + tile.sample * a.left_sample + (tile.row + first) * a.reduced;
   const A* pooled = (const A*)a.pooled_grad + tile.sample * a.channels;
-  multiply(memory.products, stride, count, tile.columns, Factors<A>{left, a.reduced, 1, memory.right, stride, a.reduced});
+  multiply(
+      memory.products, stride, count, tile.columns, Factors<A>{left, a.reduced, 1, memory.right, stride, a.reduced});
   for (int64_t row = 0; row < count; ++row) {
     const A* products = memory.products + row * stride;
     const T* grad = gated ? row_at<const T>(a.grad, tile, first + row) : nullptr;
@@ -52,7 +53,8 @@ template <class T, Combine combine, class A = Compute<T>>
 void input_grad_gated_tile(const SqueezeInputGradArguments& a, const Tile& tile, InputGradTile<A>& memory) {
   const A* row_logits = (const A*)a.row_logits + tile.sample * a.tiling.rows + tile.row;
   const A* column_logits = (const A*)a.column_logits + tile.sample * a.tiling.columns + tile.column;
-  const bool columns_inside = memory.logits.column.load_logits(column_logits, tile.columns) && combine != Combine::product;
+  const bool columns_inside =
+      memory.logits.column.load_logits(column_logits, tile.columns) && combine != Combine::product;
   if (columns_inside) memory.logits.column.template separate<combine, false>(tile.columns);
   for (int64_t first = 0; first < tile.rows; first += kGatedRows) {
     const int64_t count = tile.rows - first < kGatedRows ? tile.rows - first : kGatedRows;
@@ -74,8 +76,9 @@ template <class T> void squeeze_input_grad(const SqueezeInputGradArguments& a, i
   for (int64_t index = begin; index < end; ++index) {
     const Tile tile = tile_at(a.tiling, index);
     memory.right_stride = packed_stride<A>(tile.columns);
-    pack_rows(memory.right, memory.right_stride, (const A*)a.right + tile.sample * a.right_sample + tile.column,
-              a.tiling.columns, a.reduced, tile.columns);
+    pack_rows(
+        memory.right, memory.right_stride, (const A*)a.right + tile.sample * a.right_sample + tile.column,
+        a.tiling.columns, a.reduced, tile.columns);
     if (!a.grad.data) {
       for (int64_t first = 0; first < tile.rows; first += kGatedRows) {
         const int64_t count = tile.rows - first < kGatedRows ? tile.rows - first : kGatedRows;

@@ -18,7 +18,8 @@ struct SqueezeTile {
   void* pool;  // sums over the tile, one per channel
 };
 
-template <class T> inline const T* x_at(const SqueezeArguments& a, const SqueezeTile& tile, int64_t row, int64_t column) {
+template <class T> inline const T* x_at(
+    const SqueezeArguments& a, const SqueezeTile& tile, int64_t row, int64_t column) {
   return (const T*)a.x.data + tile.sample * a.x.strides.sample + row * a.x.strides.row + column;
 }
 
@@ -26,7 +27,8 @@ inline bool pools(const SqueezeArguments& a, int64_t position) {
   return a.pooled_width == a.width || position % a.width < a.pooled_width;
 }
 
-template <class A> inline A* features_at(const SqueezeArguments& a, const SqueezeTile& tile, int64_t p, int64_t output) {
+template <class A> inline A* features_at(
+    const SqueezeArguments& a, const SqueezeTile& tile, int64_t p, int64_t output) {
   const int64_t row = padded<A>(a.outputs);
   return (A*)a.features.at(tile.sample) + (tile.position + p) * row + output;
 }
@@ -69,16 +71,16 @@ inline void write_channel_rows(
     const SqueezeArguments& a, const SqueezeTile& tile, A* sums, int64_t columns, int64_t first, int64_t outputs) {
   for (int64_t o = 0; o < outputs; ++o) {
     A* row = sums + o * columns;
-    const Vec<A> scale = splat(((const A*)a.finish.scale)[first + o]), shift = splat(((const A*)a.finish.shift)[first + o]);
+    const Vec<A> scale = splat(((const A*)a.finish.scale)[first + o]),
+                 shift = splat(((const A*)a.finish.shift)[first + o]);
     T* reduced = (T*)a.reduced.data + tile.sample * a.reduced.strides.sample + (first + o) * a.reduced.strides.row;
     for (int64_t k = 0; k < columns; k += kLanes<A>) {
       const Vec<A> v = finished<A>(load(row + k), scale, shift, a.finish.relu);
       store(row + k, v);
     }
     if (a.reduced.data) {
-      for_columns<A>(tile.count, [&](int64_t k, auto part) {
-        store(reduced + tile.position + k, load(row + k, part), part);
-      });
+      for_columns<A>(
+          tile.count, [&](int64_t k, auto part) { store(reduced + tile.position + k, load(row + k, part), part); });
     }
   }
   if (a.features.data) {
@@ -100,8 +102,9 @@ template <class T> void squeeze_channel_rows(const SqueezeArguments& a, const Sq
     for_even_blocks(a.channels, block, [&](int64_t c, int64_t depth) {
       if (first == 0) {
         const bool last = c + depth == a.channels;  // the next channels, or the first ones of the next tile
-        prefetch(a, last ? x_at<T>(a, tile, 0, tile.position + tile.count) : x_at<T>(a, tile, c + depth, tile.position), depth,
-                 tile.count);
+        prefetch(
+            a, last ? x_at<T>(a, tile, 0, tile.position + tile.count) : x_at<T>(a, tile, c + depth, tile.position),
+            depth, tile.count);
       }
       for (int64_t i = 0; i < depth; ++i) {
         const A sum = stage_channel<T>(a, tile, c + i, stage + i * columns);
@@ -165,7 +168,8 @@ inline void write_position_rows(
       }
     }
     if (a.reduced.data) {
-      T* to = (T*)a.reduced.data + tile.sample * a.reduced.strides.sample + (tile.position + p) * a.reduced.strides.row + first;
+      T* to = (T*)a.reduced.data + tile.sample * a.reduced.strides.sample +
+              (tile.position + p) * a.reduced.strides.row + first;
       for_columns<A>(outputs, [&](int64_t o, auto part) {
         store(to + o, finished<A>(load(sums + p * stride + o), a.finish, first + o), part);
       });

@@ -49,9 +49,11 @@ inline void add_position_tile(
     for (int64_t c = 0; c < channels; c += kChannelsAtOnce) {
       const int64_t count = channels - c < kChannelsAtOnce ? channels - c : kChannelsAtOnce;
       int64_t stride = a.x.strides.row;
-      const A* left = rows_of_x(x + (channel + c) * stride + tile.position, stride, count, tile.positions, false, memory.x);
-      add_product(sums + c * sums_stride, sums_stride, count, a.reduced,
-                  Factors<A>{left, stride, 1, memory.reduced, packed, tile.positions});
+      const A* left =
+          rows_of_x(x + (channel + c) * stride + tile.position, stride, count, tile.positions, false, memory.x);
+      add_product(
+          sums + c * sums_stride, sums_stride, count, a.reduced,
+          Factors<A>{left, stride, 1, memory.reduced, packed, tile.positions});
     }
   } else {
     const int64_t packed = packed_stride<A>(tile.positions);
@@ -59,9 +61,11 @@ inline void add_position_tile(
     for (int64_t c = 0; c < channels; c += kChannelsAtOnce) {
       const int64_t count = channels - c < kChannelsAtOnce ? channels - c : kChannelsAtOnce;
       int64_t stride = a.x.strides.row;
-      const A* right = rows_of_x(x + tile.position * stride + channel + c, stride, tile.positions, count, true, memory.x);
-      add_product(sums + c, sums_stride, a.reduced, count,
-                  Factors<A>{memory.reduced, packed, 1, right, stride, tile.positions});
+      const A* right =
+          rows_of_x(x + tile.position * stride + channel + c, stride, tile.positions, count, true, memory.x);
+      add_product(
+          sums + c, sums_stride, a.reduced, count,
+          Factors<A>{memory.reduced, packed, 1, right, stride, tile.positions});
     }
   }
 }

@@ -14,10 +14,10 @@ namespace bam_fused {
 enum LayerHas : int64_t { kBias = 1, kNorm = 2, kAffine = 4, kRelu = 8 };
 
 struct BamLayer {
-  Tensor weight;                             // (O, I), (O, I, 1, 1) or (O, I, 3, 3)
-  std::optional<Tensor> bias;                // (O,), like all below
-  std::optional<Tensor> mean, variance;      // of a BatchNorm in evaluation
-  std::optional<Tensor> gain, offset;        // its weight and bias
+  Tensor weight;                         // (O, I), (O, I, 1, 1) or (O, I, 3, 3)
+  std::optional<Tensor> bias;            // (O,), like all below
+  std::optional<Tensor> mean, variance;  // of a BatchNorm in evaluation
+  std::optional<Tensor> gain, offset;    // its weight and bias
   double eps;
   bool relu;
 
@@ -44,9 +44,9 @@ class LayerReader {
     BamLayer layer{next(), {}, {}, {}, {}, {}, eps, (has & kRelu) != 0};
     const Tensor& w = layer.weight;
     const bool matrix = w.dim() == 2 && size == 1;
-    STD_TORCH_CHECK((matrix || (w.dim() == 4 && w.size(2) == size && w.size(3) == size)) && w.size(0) > 0 &&
-                        w.size(1) == inputs,
-                    "layers do not fit each other");
+    STD_TORCH_CHECK(
+        (matrix || (w.dim() == 4 && w.size(2) == size && w.size(3) == size)) && w.size(0) > 0 && w.size(1) == inputs,
+        "layers do not fit each other");
     if (has & kBias) layer.bias = vector(w);
     if (has & kNorm) layer.mean = vector(w), layer.variance = vector(w);
     if (has & kAffine) layer.gain = vector(w), layer.offset = vector(w);

@@ -46,7 +46,7 @@ Tensor gate(
 struct GateBackwardCall {
   const FeatureMap& map;
   Combine combine;
-  Map grad, x, dx;  // dx null where it is not wanted
+  Map grad, x, dx;                  // dx null where it is not wanted
   Sides<Tensor> logits, gradients;  // the gradients contiguous, in the logits' dtypes
 };
 
@@ -85,15 +85,23 @@ std::tuple<Tensor, Tensor> gate_logit_grads(
   check_grad(grad, x);
   const Combine how = parse_combine(combine);
   if (x.numel() == 0) {
-    return {torch::stable::new_zeros(channel_logits, channel_logits.sizes()),
-            torch::stable::new_zeros(spatial_logits, spatial_logits.sizes())};
+    return {
+        torch::stable::new_zeros(channel_logits, channel_logits.sizes()),
+        torch::stable::new_zeros(spatial_logits, spatial_logits.sizes())};
   }
   const Tensor dchannel = torch::stable::new_empty(channel_logits, channel_logits.sizes());
   const Tensor dspatial = torch::stable::new_empty(spatial_logits, spatial_logits.sizes());
   const FeatureMap map({&x, &grad});
   const View read = map.readable(x), read_grad = map.readable_gradient(grad);
-  launch(GateBackwardCall{map, how, read_grad.map, read.map, {}, sides(map, channel_logits, spatial_logits),
-                          sides(map, dchannel, dspatial)});
+  launch(
+      GateBackwardCall{
+          map,
+          how,
+          read_grad.map,
+          read.map,
+          {},
+          sides(map, channel_logits, spatial_logits),
+          sides(map, dchannel, dspatial)});
   return {dchannel, dspatial};
 }
 

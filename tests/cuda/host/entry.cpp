@@ -54,8 +54,9 @@ void counts(uint64_t* to) {
 int gate(const Call* call, const Map* x, const Logits* row, const Logits* column, const Map* out) {
   cuda_host::seed = call->seed;
   return guarded([&] {
-    gate({call->samples, call->rows, call->columns}, Dtype(call->dtype), Combine(call->combine), *x, *row, *column, *out,
-         Target{nullptr, call->multiprocessors, call->threads});
+    gate(
+        {call->samples, call->rows, call->columns}, Dtype(call->dtype), Combine(call->combine), *x, *row, *column, *out,
+        Target{nullptr, call->multiprocessors, call->threads});
   });
 }
 
@@ -65,9 +66,10 @@ int gate_backward(
   cuda_host::seed = call->seed;
   Workspaces workspaces;
   return guarded([&] {
-    gate_backward({call->samples, call->rows, call->columns}, Dtype(call->dtype), Combine(call->combine), *grad, *x, *row,
-                  *column, *dx, *drow, *dcolumn, Target{nullptr, call->multiprocessors, call->threads},
-                  [&](size_t bytes) { return workspaces(bytes); });
+    gate_backward(
+        {call->samples, call->rows, call->columns}, Dtype(call->dtype), Combine(call->combine), *grad, *x, *row,
+        *column, *dx, *drow, *dcolumn, Target{nullptr, call->multiprocessors, call->threads},
+        [&](size_t bytes) { return workspaces(bytes); });
   });
 }
 
@@ -75,9 +77,9 @@ int global_avg_pool(const Call* call, int of_rows, const Map* x, const Results* 
   cuda_host::seed = call->seed;
   Workspaces workspaces;
   return guarded([&] {
-    global_avg_pool({call->samples, call->rows, call->columns}, Dtype(call->dtype), of_rows != 0, *x, *means,
-                    Target{nullptr, call->multiprocessors, call->threads},
-                    [&](size_t bytes) { return workspaces(bytes); });
+    global_avg_pool(
+        {call->samples, call->rows, call->columns}, Dtype(call->dtype), of_rows != 0, *x, *means,
+        Target{nullptr, call->multiprocessors, call->threads}, [&](size_t bytes) { return workspaces(bytes); });
   });
 }
 }

@@ -34,7 +34,7 @@ extern unsigned resident;
 }  // namespace cuda_host
 
 /// threadIdx.x and its like: a field that reads the running thread's.
-template <unsigned cuda_host::Thread::*FIELD>
+template <unsigned cuda_host::Thread::* FIELD>
 struct BuiltIn {
   struct X {
     operator unsigned() const { return cuda_host::current().*FIELD; }

@@ -40,12 +40,22 @@ inline void store(Kind kind, T* to, const T& value) {
 }  // namespace cuda_host
 
 template <typename T>
-inline T __ldcs(const T* from) { return cuda_host::load(cuda_host::ldcs, from); }
+inline T __ldcs(const T* from) {
+  return cuda_host::load(cuda_host::ldcs, from);
+}
 template <typename T>
-inline T __ldg(const T* from) { return cuda_host::load(cuda_host::ldg, from); }
+inline T __ldg(const T* from) {
+  return cuda_host::load(cuda_host::ldg, from);
+}
 template <typename T>
-inline T __ldcg(const T* from) { return cuda_host::load(cuda_host::ldcg, from); }
+inline T __ldcg(const T* from) {
+  return cuda_host::load(cuda_host::ldcg, from);
+}
 template <typename T>
-inline void store_to_global(T* to, T value) { cuda_host::store(cuda_host::plain, to, value); }
+inline void store_to_global(T* to, T value) {
+  cuda_host::store(cuda_host::plain, to, value);
+}
 template <typename T>
-inline void __stcg(T* to, T value) { cuda_host::store(cuda_host::stcg, to, value); }
+inline void __stcg(T* to, T value) {
+  cuda_host::store(cuda_host::stcg, to, value);
+}

@@ -10,7 +10,8 @@ void on_device(const Tensor&, const std::function<void(const Target&)>& run) { r
 
 STABLE_TORCH_LIBRARY(bam_fused_cuda_host, m) {
   m.def("gate(Tensor x, Tensor channel_logits, Tensor spatial_logits, str combine) -> Tensor");
-  m.def("gate_backward(Tensor grad, Tensor x, Tensor channel_logits, Tensor spatial_logits, str combine)"
-        " -> (Tensor, Tensor, Tensor)");
+  m.def(
+      "gate_backward(Tensor grad, Tensor x, Tensor channel_logits, Tensor spatial_logits, str combine)"
+      " -> (Tensor, Tensor, Tensor)");
   m.def("global_avg_pool(Tensor x) -> Tensor");
 }

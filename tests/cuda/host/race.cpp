@@ -24,8 +24,9 @@ void run(int64_t rows, int64_t columns, int threads) {
     return memory.back();
   };
   gate(extent, Dtype::float32, Combine::sum, matrix(x), row_logits, column_logits, matrix(out), target);
-  gate_backward(extent, Dtype::float32, Combine::max, matrix(grad), matrix(x), row_logits, column_logits, matrix(dx),
-                row_results, column_results, target, allocate);
+  gate_backward(
+      extent, Dtype::float32, Combine::max, matrix(grad), matrix(x), row_logits, column_logits, matrix(dx), row_results,
+      column_results, target, allocate);
   global_avg_pool(extent, Dtype::float32, true, matrix(x), row_results, target, allocate);
   global_avg_pool(extent, Dtype::float32, false, matrix(x), column_results, target, allocate);
   for (void* m : memory) std::free(m);
@@ -34,8 +35,8 @@ void run(int64_t rows, int64_t columns, int threads) {
 }  // namespace
 
 int main() {
-  run(56, 36, 32);    // groups of rows, splits
-  run(48, 264, 32);   // slabs and splits of aligned rows
-  run(64, 33, 32);    // accesses across rows, shared columns
+  run(56, 36, 32);   // groups of rows, splits
+  run(48, 264, 32);  // slabs and splits of aligned rows
+  run(64, 33, 32);   // accesses across rows, shared columns
   std::puts("done");
 }
