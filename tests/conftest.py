@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import bam_fused
+from bam_fused import backends
 
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")  # Triton reads it when it is imported: before any test does
@@ -24,9 +25,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True)
 def _same_start() -> Iterator[None]:
-    """Every test starts from one seed, with nothing compiled, and leaves the backend as it found it."""
+    """Every test starts from one seed, with nothing compiled or selected, and leaves the backend as it found it."""
     torch.manual_seed(0)
     torch._dynamo.reset()
+    for choice in backends.CHOICES.values():
+        choice.kernels.clear()
     bam_fused.use_backend("auto")
     yield
     bam_fused.use_backend("auto")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import replace
 
 import pytest
@@ -124,10 +123,14 @@ def test_sets_hold_known_cases_once(name: str) -> None:
     assert all(case.torch_dtype.is_floating_point and case.mode in MODES for case in cases)
 
 
-def test_the_readme_set_covers_the_first_shapes() -> None:
-    gate = [case for case in cases_of("readme") if case.operation == "gate"]
-    for shape in ((1, 256, 56, 56), (8, 256, 56, 56), (32, 256, 56, 56), (8, 512, 28, 28), (32, 1024, 14, 14)):
-        found = {(case.dtype, case.memory_format, case.mode) for case in gate if case.shape == shape}
-        assert {(memory_format, mode) for dtype, memory_format, mode in found if dtype == "float32"} == set(
-            itertools.product(("NCHW", "NHWC"), ("inference", "forward+backward"))
-        ), shape
+def test_the_readme_set_shows_the_module_where_a_resnet50_has_it() -> None:
+    found = {
+        (case.shape, case.dtype, case.memory_format, case.mode)
+        for case in cases_of("readme")
+        if case.operation == "bam"
+    }
+    for shape in ((8, 256, 56, 56), (8, 512, 28, 28), (8, 1024, 14, 14)):
+        assert {(shape, "float32", "NCHW", mode) for mode in ("inference", "forward+backward")} <= found, shape
+    first = (8, 256, 56, 56)
+    assert {(first, "float32", "NHWC", "inference"), (first, "bfloat16", "NCHW", "inference")} <= found
+    assert ((1, 256, 56, 56), "float32", "NCHW", "inference") in found

@@ -6,12 +6,14 @@ import copy
 
 import pytest
 import torch
+import torch.nn.functional as F
 from accuracy import assert_no_worse_than_eager
 from drawing import feature_map, gradient
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from implementations import PUBLIC, randomise
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 from torch.utils.checkpoint import checkpoint
 
 import bam_fused
@@ -76,6 +78,30 @@ def _noise(name: str, ours: dict[str, Tensor], x: Tensor, grad: Tensor) -> float
     return 8 * (largest + (x.shape[0] * x.shape[2] * x.shape[3]) ** 0.5)
 
 
+class _Kinks(TorchFunctionMode):
+    """How near a forward in plain PyTorch comes to where a gradient jumps: a ReLU at 0, equal logits under "max"."""
+
+    nearest = float("inf")
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        if function in (torch.relu, F.relu):
+            self._note(args[0])
+        elif function is torch.maximum:
+            self._note(args[0] - args[1])
+        return function(*args, **(kwargs or {}))
+
+    def _note(self, distance: Tensor) -> None:
+        distance = distance.detach().abs()
+        self.nearest = min(self.nearest, (distance.min() / distance.max()).item())
+
+
+def _away_from_kinks(module: nn.Module, x: Tensor) -> bool:
+    """Whether no rounding can put a value on the other side of one: there gradients differ where nothing is wrong."""
+    with _Kinks() as kinks:
+        _by_layers(copy.deepcopy(module).double(), x.double())
+    return kinks.nearest > 3e-6
+
+
 @pytest.mark.parametrize("mode", ["train", "eval", "frozen"])
 @pytest.mark.parametrize("format", ["contiguous", "channels_last"])
 @pytest.mark.parametrize("kind", ["paper", "official", *PUBLIC])
@@ -98,6 +124,7 @@ def test_drawn_options(data):
     def pick(*values):
         return data.draw(st.sampled_from(values))
 
+    torch.manual_seed(data.draw(st.integers(0, 2**32 - 1)))
     channels = pick(16, 17, 64, 320, data.draw(st.integers(16, 200)))
     layers = pick(1, 2, 3)
     module = BAM(
@@ -121,7 +148,9 @@ def test_drawn_options(data):
     module.train(pick(True, False))
     shape = (data.draw(st.integers(3, 5)), channels, data.draw(st.integers(1, 20)), data.draw(st.integers(2, 20)))
     dtype = pick(torch.float32, torch.float64)
-    check(module.to(dtype), feature_map(shape, dtype, pick("contiguous", "channels_last")), gradient(shape, dtype))
+    module, x = module.to(dtype), feature_map(shape, dtype, pick("contiguous", "channels_last"))
+    assume(_away_from_kinks(module, x))
+    check(module, x, gradient(shape, dtype))
 
 
 @pytest.mark.parametrize("make", [BAM, BAM.official])
