@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from bam_fused.composition.path import Run, path_of
+from bam_fused.composition.path import path_of
 from bam_fused.composition.plan import Plan, child
 from bam_fused.composition.run import run
 from bam_fused.composition.side_effects import left_by
@@ -49,12 +49,12 @@ def verify(module: nn.Module, plan: Plan, legacy_pool: bool | None = None) -> Ve
         Differs: no plan gives this module's output; the message says what differed.
     """
     dtype, device = _dtype_and_device(module)
-    wide = dtype if dtype is torch.float64 else torch.float32
     generator = torch.Generator("cpu").manual_seed(0)
     with _undisturbed(device):
+        size = _size(module, plan)
+        wide = _wide_dtype(module, torch.zeros(_BATCH, plan.channels, size, size, device=device))
         drawn = twin(module, wide)
         draw_weights(drawn, generator)
-        size = _size(module, plan)
         x = _draw(plan.channels, size, size, generator, wide, device)
         fresh = twin(drawn)
         plan, difference = _matching_combine(drawn, plan, x)
@@ -63,12 +63,9 @@ def verify(module: nn.Module, plan: Plan, legacy_pool: bool | None = None) -> Ve
         plan, note = _compare_non_square(
             drawn, plan, _draw(plan.channels, size, size + 3, generator, wide, device), legacy_pool
         )
-        own = twin(module)
-        set_mode(own, False)
-        x = x.to(dtype)
-        with torch.no_grad():  # as in inference, which may take another path
-            want, got = _original(own, x), _candidate(own, replace(plan, crops=False), x)
-        own_difference = _difference(want, got, dtype, "with its own weights")
+        square = replace(plan, crops=False)
+        difference = max(difference, _compare_inference(drawn, square, x, "in inference"))
+        own_difference = _compare_inference(twin(module), square, x.to(dtype), "with its own weights")
     return Verified(plan, max(own_difference, difference if wide is dtype else 0.0), note)
 
 
@@ -83,6 +80,19 @@ def _dtype_and_device(module: nn.Module) -> tuple[torch.dtype, torch.device]:
     if device.type == "meta":
         raise Differs("can not be run: its weights are on the meta device")
     return dtype, device
+
+
+def _wide_dtype(module: nn.Module, x: Tensor) -> torch.dtype:
+    """What stand-ins compute in: float64, or float32 where the device has none or the module insists on float32 inside."""
+    if x.device.type == "mps":
+        return torch.float32
+    other = twin(module, torch.float64)
+    set_mode(other, False)
+    try:
+        _original(other, x.double())
+    except Differs:
+        return torch.float32
+    return torch.float64
 
 
 @contextlib.contextmanager
@@ -134,10 +144,10 @@ def _described(out: object) -> str:
     return type(out).__name__
 
 
-def _candidate(module: nn.Module, plan: Plan, x: Tensor, way: Run | None = None) -> Tensor:
-    """F' by the plan, in the way given or else by the path that the module would take."""
+def _candidate(module: nn.Module, plan: Plan, x: Tensor) -> Tensor:
+    """F' by the plan, by the path that the module would take."""
     try:
-        return (way or path_of(module, plan, x).run or run)(module, plan, x)
+        return (path_of(module, plan, x).run or run)(module, plan, x)
     except Exception as error:
         raise Differs(f"its layers can not be run in the layout's order: {_brief(error)}") from error
 
@@ -189,18 +199,25 @@ def _compare_side_effects(fresh: nn.Module, plan: Plan, x: Tensor) -> None:
             raise Differs(f"its forward also sets {', '.join(sorted(sets))}, which the fused one would not")
 
 
-def _compare_training(drawn: nn.Module, plan: Plan, x: Tensor) -> float:
-    """Outputs, gradients and running statistics of one training step.
+def _compare_inference(stand_in: nn.Module, plan: Plan, x: Tensor, where: str) -> float:
+    set_mode(stand_in, False)
+    with torch.no_grad():  # which may take another path
+        want, got = _original(stand_in, x), _candidate(stand_in, plan, x)
+    return _difference(want, got, x.dtype, where)
 
-    Layer by layer, whatever path the module will take: with another rounding a ReLU near 0 may fall to the other side, and
-    a gradient then differs where nothing is wrong. What the faster paths compute is proved elsewhere, in float64.
+
+def _compare_training(drawn: nn.Module, plan: Plan, x: Tensor) -> float:
+    """Outputs, gradients and running statistics of one training step, by the path that the module would take.
+
+    In float64: with another rounding a ReLU near 0 may fall to the other side, and a gradient then differs where nothing is
+    wrong. In float32 that is no rarity.
     """
     other = twin(drawn)
     set_mode(drawn, True)
     set_mode(other, True)
     weight = torch.linspace(-1, 1, x.numel(), dtype=x.dtype, device=x.device).reshape(x.shape)
     mine, theirs = x.clone().requires_grad_(), x.clone().requires_grad_()
-    want, got = _original(drawn, theirs), _candidate(other, plan, mine, run)
+    want, got = _original(drawn, theirs), _candidate(other, plan, mine)
     difference = _difference(want, got, x.dtype, "in training")
     for module, leaf, out in ((drawn, theirs, want), (other, mine, got)):
         (out * weight).sum().backward(inputs=[leaf, *module.parameters()])
