@@ -7,7 +7,6 @@ import platform
 from building.library import INTROSPECTION, Library, Step, shared_sources, sources
 from building.toolchain import (
     COMPILER_RUNTIME,
-    CSRC,
     compiler,
     introspection_flag,
     prefix_maps,
@@ -33,11 +32,11 @@ def instruction_sets() -> dict[str, str]:
 
 
 def cpu_library() -> Library:
-    """instruction_set.cpp and every source in kernels/ once for each instruction set, without torch; the rest once."""
+    """Every source in kernels/ once for each instruction set, without torch; the rest once."""
     cxx, torch = compiler(), torch_folder()
     flags = f"{FLAGS} -DBAM_X86_64" if X86_64 else FLAGS
     command = f"{cxx} {flags} {prefix_maps(torch)}"
-    kernels = [CSRC / "cpu/instruction_set.cpp", *sources("cpu/kernels", ".cpp")]
+    kernels = sources("cpu/kernels", ".cpp")
     steps = [Step(f"{command} {more}", source, name) for name, more in instruction_sets().items() for source in kernels]
     said = introspection_flag(cxx, torch, flags)
     for source in [*shared_sources(), *(path for path in sources("cpu", ".cpp") if path not in kernels)]:

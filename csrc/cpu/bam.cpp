@@ -7,6 +7,10 @@
 #include <functional>
 #include <vector>
 
+#include "kernels/bam.h"
+#include "kernels/dilated_conv.h"
+#include "kernels/gate.h"
+#include "kernels/sum_partials.h"
 #include "layers.h"
 
 namespace bam_fused::cpu {
@@ -49,7 +53,8 @@ class Bam {
   }
 
  private:
-  template <class Kernel, class Arguments> void add(Kernel kernel, const Arguments& arguments, int64_t parts) {
+  template <class Arguments> void add(const Arguments& arguments, int64_t parts) {
+    const auto kernel = kernel_for<Arguments>(dtype_of(x_));
     steps_.push_back({[=](int64_t begin, int64_t end) { kernel(arguments, begin, end); }, parts});
   }
 
@@ -81,7 +86,7 @@ class Bam {
       a.finish = finish(call_.spatial[0]);
       a.features = features_[0];
     }
-    add(kernels().squeeze[dtype_of(x_)], a, a.tiles);
+    add(a, a.tiles);
     return sums;
   }
 
@@ -104,7 +109,7 @@ class Bam {
   void add_channel_branch(const Tensor& sums) {
     Tensor in = keep(workspace(x_, {samples_, channels_}));
     const int64_t tiles = sums.size(1), pooled = height_ * (call_.crops ? height_ : width_);
-    add(kernels().sum_partials[dtype_of(x_)],
+    add(
         SumPartialsArguments{
             sums.const_data_ptr(), in.data_ptr(), dtype_of(in), samples_, tiles, channels_,
             1.0 / static_cast<double>(pooled)},
@@ -122,7 +127,7 @@ class Bam {
       a.finish = finish(layer);
       a.in = in.const_data_ptr();
       a.out = out.data_ptr();
-      add(kernels().channel_layer[dtype_of(x_)], a, a.parts);
+      add(a, a.parts);
       in = out;
     }
   }
@@ -145,7 +150,7 @@ class Bam {
       a.finish = finish(layer);
       a.in = features_[here];
       a.out = features_[1 - here];
-      add(kernels().dilated_conv[dtype_of(x_)], a, parts);
+      add(a, parts);
       here = 1 - here;
     }
     const BamLayer& layer = call_.spatial.back();
@@ -158,7 +163,7 @@ class Bam {
     a.finish = finish(layer);
     a.in = features_[here];
     a.out = spatial_logits_.data_ptr();
-    add(kernels().spatial_logits[dtype_of(x_)], a, parts);
+    add(a, parts);
   }
 
   void add_gate() {
@@ -173,7 +178,7 @@ class Bam {
         call_.out,
         rows_are_channels ? channel : spatial,
         rows_are_channels ? spatial : channel};
-    add(kernels().gate[dtype_of(x_)], a, tiling.row_tiles * tiling.column_tiles);
+    add(a, tiling.row_tiles * tiling.column_tiles);
   }
 
   const BamCall& call_;

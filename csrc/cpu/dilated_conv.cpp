@@ -3,6 +3,8 @@
 #include <optional>
 
 #include "../shared/arguments.h"
+#include "kernels/dilated_conv.h"
+#include "kernels/dilated_conv_weight_grad.h"
 #include "layers.h"
 
 namespace bam_fused::cpu {
@@ -81,7 +83,7 @@ Tensor dilated_conv(
   a.finish = {scale.const_data_ptr(), shift.const_data_ptr(), relu};
   a.in = in.each;
   a.out = written.each;
-  for_tiles(kernels().dilated_conv[dtype_of(x)], a, n * a.parts, n * h * w * inputs * outputs);
+  for_tiles(a, dtype_of(x), n * a.parts, n * h * w * inputs * outputs);
   if (written.memory.data_ptr() != out.data_ptr()) {
     Tensor to = channels_to_end(out);
     torch::stable::copy_(to, torch::stable::narrow(written.memory, 3, 0, outputs));
@@ -112,7 +114,7 @@ Tensor dilated_conv_weight_grad(const Tensor& x, const Tensor& grad, int64_t dil
   a.grad = gradients.each;
   const Tensor partials = workspace(x, {9 * outputs, a.splits, inputs});
   a.partials = partials.data_ptr();
-  for_tiles(kernels().dilated_conv_weight_grad[dtype_of(x)], a, a.splits, n * h * w * inputs * outputs);
+  for_tiles(a, dtype_of(x), a.splits, n * h * w * inputs * outputs);
   const Tensor sums = workspace(x, {9, outputs, inputs});
   sum_partials(x, partials, sums, 9 * outputs, a.splits, 1.0);
   Tensor taps_last = torch::stable::view(out, {outputs, inputs, 9});

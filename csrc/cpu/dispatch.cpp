@@ -1,6 +1,9 @@
 #include "dispatch.h"
 
 #include <algorithm>
+
+#include "kernels/sum_partials.h"
+
 #ifdef __linux__
 #include <sys/mman.h>
 #endif
@@ -61,7 +64,7 @@ void sum_partials(
   const int64_t length = samples == 0 ? 0 : out.numel() / samples;
   const SumPartialsArguments arguments{
       in.const_data_ptr(), out.data_ptr(), dtype_of(out), samples, partials, length, scale};
-  for_tiles(kernels().sum_partials[dtype_of(x)], arguments, samples, in.numel());
+  for_tiles(arguments, dtype_of(x), samples, in.numel());
 }
 
 }  // namespace cpu

@@ -2,12 +2,22 @@
 #pragma once
 
 #include "../shared/feature_map.h"
-#include "kernels.h"
+#include "instruction_set.h"
+#include "kernels/kernel.h"
+#include "kernels/tiling.h"
 
 namespace bam_fused::cpu {
 
-// The kernels of the instruction set in use: the widest that this processor has, unless another was asked for.
-const Kernels& kernels();
+// The kernel that takes these arguments, of the instruction set in use.
+template <class Arguments> typename ForDtypes<Arguments>::Kernel kernel_for(Dtype dtype) {
+  switch (instruction_set()) {
+#ifdef BAM_X86_64
+    case InstructionSet::avx512: return Arguments::avx512[dtype];
+    case InstructionSet::avx2: return Arguments::avx2[dtype];
+#endif
+    default: return Arguments::baseline[dtype];
+  }
+}
 
 // Cuts a launch over x into tiles, each sample in the same way however many there are: its results do not depend on the
 // batch that it comes in.
@@ -23,10 +33,12 @@ Tensor as_compute_dtype(const Tensor& logits, const Tensor& x);
 void sum_partials(
     const Tensor& x, const Tensor& in, const Tensor& out, int64_t samples, int64_t partials, double scale);
 
-// Runs a kernel over all its tiles on PyTorch's threads, at once where that would cost more than it saves.
-template <class Kernel, class Arguments>
-void for_tiles(Kernel kernel, const Arguments& arguments, int64_t tiles, int64_t elements) {
+// Runs the kernel that takes these arguments over all its tiles on PyTorch's threads, at once where that would cost more than it
+// saves.
+template <class Arguments>
+void for_tiles(const Arguments& arguments, Dtype dtype, int64_t tiles, int64_t elements) {
   constexpr int64_t worth_a_thread = 32768;
+  const auto kernel = kernel_for<Arguments>(dtype);
   if (elements <= worth_a_thread) {
     kernel(arguments, 0, tiles);
   } else {

@@ -2,6 +2,7 @@
 #include "../shared/gate.h"
 
 #include "dispatch.h"
+#include "kernels/gate.h"
 
 namespace bam_fused::cpu {
 namespace {
@@ -11,7 +12,7 @@ Tensor gate(const Tensor& x, const Tensor& channel_logits, const Tensor& spatial
     const Tensor row = as_compute_dtype(call.logits.row, x), column = as_compute_dtype(call.logits.column, x);
     const GateArguments arguments{tiling_of(call.map, x), call.combine,           call.x, call.out,
                                   row.const_data_ptr(),   column.const_data_ptr()};
-    for_tiles(kernels().gate[dtype_of(x)], arguments, arguments.tiling.tiles(), x.numel());
+    for_tiles(arguments, dtype_of(x), arguments.tiling.tiles(), x.numel());
   });
 }
 
@@ -41,7 +42,7 @@ void launch_backward(const Tensor& x, const GateBackwardCall& call) {
       column.const_data_ptr(),
       row_sums.data_ptr(),
       column_sums.data_ptr()};
-  for_tiles(kernels().gate_backward[dtype_of(x)], arguments, tiling.tiles(), x.numel());
+  for_tiles(arguments, dtype_of(x), tiling.tiles(), x.numel());
   finish(x, row_sums, call.gradients.row, tiling.column_tiles);
   finish(x, column_sums, call.gradients.column, tiling.row_tiles);
 }

@@ -2,6 +2,7 @@
 #include "../shared/global_avg_pool.h"
 
 #include "dispatch.h"
+#include "kernels/global_avg_pool.h"
 
 namespace bam_fused::cpu {
 namespace {
@@ -15,7 +16,7 @@ Tensor global_avg_pool(const Tensor& x) {
     const Tensor sums = workspace(x, {partials, call.means.numel()});
     const PoolArguments arguments{
         tiling, call.x, rows_are_channels ? sums.data_ptr() : nullptr, rows_are_channels ? nullptr : sums.data_ptr()};
-    for_tiles(kernels().global_avg_pool[dtype_of(x)], arguments, tiling.tiles(), x.numel());
+    for_tiles(arguments, dtype_of(x), tiling.tiles(), x.numel());
     sum_partials(x, sums, call.means, shape.samples, partials, 1.0 / static_cast<double>(shape.positions));
   });
 }

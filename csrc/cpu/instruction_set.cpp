@@ -1,46 +1,55 @@
-// The kernels for one instruction set. The build compiles this file once for each, with the compiler's flags for it,
-// BAM_VECTOR_BYTES (the width of its vectors) and BAM_INSTRUCTION_SET (its name).
-#include "bam_kernel.h"
-#include "dilated_conv_kernel.h"
-#include "dilated_conv_weight_grad_kernel.h"
-#include "gate_kernel.h"
-#include "global_avg_pool_kernel.h"
-#include "squeeze_input_grad_kernel.h"
-#include "squeeze_kernel.h"
-#include "squeeze_weight_grad_kernel.h"
-#include "sum_partials_kernel.h"
+#include "instruction_set.h"
 
-#define BAM_QUOTE_(name) #name
-#define BAM_QUOTE(name) BAM_QUOTE_(name)
-#define BAM_TABLE_(name) kernels_##name
-#define BAM_TABLE(name) BAM_TABLE_(name)
-#define BAM_EACH_DTYPE(kernel)                                           \
-  {                                                                      \
-    { kernel<double>, kernel<float>, kernel<BFloat16>, kernel<Float16> } \
-  }
-#define BAM_EACH_COMPUTE_TYPE(kernel)                               \
-  {                                                                 \
-    { kernel<double>, kernel<float>, kernel<float>, kernel<float> } \
-  }
+#include <atomic>
+
+#include "kernels/kernel.h"
 
 namespace bam_fused::cpu {
 
-extern const Kernels BAM_TABLE(BAM_INSTRUCTION_SET);
-const Kernels BAM_TABLE(BAM_INSTRUCTION_SET) = {
-    BAM_QUOTE(BAM_INSTRUCTION_SET),
-    BAM_EACH_DTYPE(gate),
-    BAM_EACH_DTYPE(gate_backward),
-    BAM_EACH_DTYPE(global_avg_pool),
-    BAM_EACH_DTYPE(sum_partials),
-    BAM_EACH_DTYPE(squeeze),
-    BAM_EACH_DTYPE(squeeze_input_grad),
-    BAM_EACH_DTYPE(squeeze_weight_grad),
-    BAM_EACH_COMPUTE_TYPE(pack_weight),
-    BAM_EACH_COMPUTE_TYPE(dilated_conv),
-    BAM_EACH_COMPUTE_TYPE(dilated_conv_weight_grad),
-    BAM_EACH_COMPUTE_TYPE(channel_layer),
-    BAM_EACH_COMPUTE_TYPE(spatial_logits),
-    BAM_VECTOR_BYTES,
-};
+std::vector<InstructionSet> runnable_instruction_sets() {
+  std::vector<InstructionSet> sets;
+#ifdef BAM_X86_64
+  __builtin_cpu_init();
+  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+  const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+  if (avx512) sets.push_back(InstructionSet::avx512);
+  if (avx2) sets.push_back(InstructionSet::avx2);
+#endif
+  sets.push_back(InstructionSet::baseline);
+  return sets;
+}
+
+namespace {
+
+std::atomic<InstructionSet> chosen{runnable_instruction_sets().front()};
+
+}  // namespace
+
+InstructionSet instruction_set() { return chosen.load(std::memory_order_relaxed); }
+
+bool use_instruction_set(const std::string& name) {
+  for (const InstructionSet set : runnable_instruction_sets()) {
+    if (name_of(set) == name) {
+      chosen = set;
+      return true;
+    }
+  }
+  return false;
+}
+
+std::string name_of(InstructionSet set) {
+  return set == InstructionSet::avx512 ? "avx512" : set == InstructionSet::avx2 ? "avx2" : "baseline";
+}
+
+int64_t vector_bytes() {
+  switch (instruction_set()) {
+#ifdef BAM_X86_64
+    case InstructionSet::avx512: return VectorBytes::avx512;
+    case InstructionSet::avx2: return VectorBytes::avx2;
+#endif
+    default: return VectorBytes::baseline;
+  }
+}
 
 }  // namespace bam_fused::cpu

@@ -8,9 +8,13 @@ namespace {
 
 std::string build_info() { return BAM_BUILD_INFO; }
 
-std::string instruction_set_operator() { return instruction_set(); }
+std::string instruction_set_operator() { return name_of(instruction_set()); }
 
-std::vector<std::string> instruction_sets_operator() { return instruction_sets(); }
+std::vector<std::string> instruction_sets_operator() {
+  std::vector<std::string> names;
+  for (const InstructionSet set : runnable_instruction_sets()) names.push_back(name_of(set));
+  return names;
+}
 
 bool use_instruction_set_operator(std::string name) { return use_instruction_set(name); }
 

@@ -3,10 +3,12 @@
 #include <algorithm>
 #include <cmath>
 
+#include "kernels/pack_weight.h"
+
 namespace bam_fused::cpu {
 
 int64_t padded(const Tensor& x, int64_t length) {
-  const int64_t lanes = kernels().vector_bytes / (compute_dtype(x) == ScalarType::Double ? 8 : 4);
+  const int64_t lanes = vector_bytes() / (compute_dtype(x) == ScalarType::Double ? 8 : 4);
   return (length + lanes - 1) / lanes * lanes;
 }
 
@@ -14,7 +16,7 @@ Tensor packed_weight(const Tensor& x, const Tensor& weight, int64_t outputs, int
   const Tensor given = as_compute_dtype(weight, x);
   Tensor packed = workspace(x, {taps, inputs, padded(x, outputs)});
   const PackArguments arguments{given.const_data_ptr(), packed.data_ptr(), outputs, inputs, taps};
-  for_tiles(kernels().pack_weight[dtype_of(x)], arguments, inputs, packed.numel());
+  for_tiles(arguments, dtype_of(x), inputs, packed.numel());
   return packed;
 }
 

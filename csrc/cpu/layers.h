@@ -3,6 +3,7 @@
 
 #include "../shared/bam.h"
 #include "dispatch.h"
+#include "kernels/squeeze.h"
 
 namespace bam_fused::cpu {
 

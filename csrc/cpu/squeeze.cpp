@@ -46,7 +46,7 @@ std::tuple<Tensor, Tensor> squeeze(const Tensor& x, const Tensor& weight, const 
   a.finish = {scale.const_data_ptr(), shift.const_data_ptr(), false};
   a.pool_partials = sums.data_ptr();
   strides_of(written, map.rows).match([&](Strides strides) { a.reduced = {written.data_ptr(), strides}; }, [] {});
-  for_tiles(kernels().squeeze[dtype_of(x)], a, samples * a.tiles, x.numel());
+  for_tiles(a, dtype_of(x), samples * a.tiles, x.numel());
   if (!fits) torch::stable::copy_(reduced, written);
   sum_partials(x, sums, pooled, samples, a.tiles, 1.0 / static_cast<double>(a.positions));
   return {pooled, reduced};

@@ -4,6 +4,8 @@
 
 #include "../shared/arguments.h"
 #include "dispatch.h"
+#include "kernels/squeeze_input_grad.h"
+#include "kernels/squeeze_weight_grad.h"
 
 namespace bam_fused::cpu {
 namespace {
@@ -97,7 +99,7 @@ Tensor squeeze_input_grad(
     a.row_logits = (a.rows_are_channels ? channel : spatial).const_data_ptr();
     a.column_logits = (a.rows_are_channels ? spatial : channel).const_data_ptr();
   }
-  for_tiles(kernels().squeeze_input_grad[dtype_of(x)], a, a.tiling.tiles(), map.shape.elements());
+  for_tiles(a, dtype_of(x), a.tiling.tiles(), map.shape.elements());
   map.finish(written, dx);
   return dx;
 }
@@ -126,7 +128,7 @@ Tensor squeeze_weight_grad(const Tensor& x, const Tensor& reduced_grad) {
   const int64_t rows = a.rows_are_channels ? channels : reduced, columns = a.rows_are_channels ? reduced : channels;
   const Tensor partials = workspace(x, {rows, a.splits, columns});
   a.partials = partials.data_ptr();
-  for_tiles(kernels().squeeze_weight_grad[dtype_of(x)], a, channel_tiles * a.splits, map.shape.elements());
+  for_tiles(a, dtype_of(x), channel_tiles * a.splits, map.shape.elements());
   Tensor sums = a.rows_are_channels ? workspace(x, {rows, columns}) : out;
   sum_partials(x, partials, sums, rows, a.splits, 1.0);
   if (a.rows_are_channels) torch::stable::copy_(out, torch::stable::transpose(sums, 0, 1));

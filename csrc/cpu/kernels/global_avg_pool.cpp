@@ -1,5 +1,5 @@
 // The sums behind global average pooling, on one tile: over the columns of each row, or over the rows of each column.
-#pragma once
+#include "global_avg_pool.h"
 
 #include "columns.h"
 #include "tiles.h"
@@ -41,4 +41,7 @@ template <class T> void global_avg_pool(const PoolArguments& arguments, int64_t 
 }
 
 }  // namespace
+
+BAM_KERNEL(PoolArguments, global_avg_pool)
+
 }  // namespace bam_fused::cpu

@@ -1,4 +1,4 @@
-// How a launch is cut into tiles. No header of PyTorch here: kernels include this.
+// How a launch is cut into tiles.
 #pragma once
 
 #include <stdint.h>
@@ -14,5 +14,9 @@ struct Tiling {
 
   int64_t tiles() const { return samples * row_tiles * column_tiles; }
 };
+
+constexpr int64_t kMaxTileRows = 32;  // a column of a partial sum is at most this long: rounding grows with it
+// In the compute type: a tile's column logits, terms and sums stay in the L1 cache.
+constexpr int64_t kMaxTileColumnBytes = 8192;
 
 }  // namespace bam_fused::cpu

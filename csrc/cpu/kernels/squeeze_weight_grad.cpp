@@ -3,7 +3,7 @@
 // Where rows are channels the sums are [channels, reduced], x's numbers one by one against vectors of the reduced gradient;
 // where they are positions [reduced, channels], against vectors of x. A split is a run of tiles of positions over all
 // samples; each has sums of its own, which are added in a fixed order.
-#pragma once
+#include "squeeze_weight_grad.h"
 
 #include "packing.h"
 #include "products.h"
@@ -93,4 +93,7 @@ template <class T> void squeeze_weight_grad(const SqueezeWeightGradArguments& a,
 }
 
 }  // namespace
+
+BAM_KERNEL(SqueezeWeightGradArguments, squeeze_weight_grad)
+
 }  // namespace bam_fused::cpu

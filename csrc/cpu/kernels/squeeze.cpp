@@ -2,7 +2,7 @@
 //
 // A tile is taken block by block of channels: its numbers are brought into the L1 cache as the compute type, summed up for the
 // pool, and multiplied there with as many weights. The sums of a tile are kept until its last channel.
-#pragma once
+#include "squeeze.h"
 
 #include "columns.h"
 #include "register_block.h"
@@ -222,4 +222,7 @@ template <class T> void squeeze(const SqueezeArguments& a, int64_t begin, int64_
 }
 
 }  // namespace
+
+BAM_KERNEL(SqueezeArguments, squeeze)
+
 }  // namespace bam_fused::cpu

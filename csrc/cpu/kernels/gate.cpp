@@ -1,93 +1,12 @@
 // The gate on one tile: out = x + x * sigmoid(combine(row logit, column logit)), and its backward.
-//
-// For "sum" the exponential separates: sigmoid(a + b) = 1 / (1 + exp(-a) exp(-b)), one exponential per row and per column
-// instead of one per element; for "max" so does the sigmoid itself, which is monotonic. Where a logit of the tile is
-// beyond the range in which that is exact and free of overflow, or not a number, the tile takes the direct path.
-#pragma once
+#include "gate.h"
 
 #include "columns.h"
+#include "gate_at.h"
 #include "tiles.h"
 
 namespace bam_fused::cpu {
 namespace {
-
-template <class A> struct SeparableRange;  // for |a|, |b| up to this, exp(-a) exp(-b) is a normal number
-template <> struct SeparableRange<float> {
-  static constexpr float largest = 40.0f;
-};
-template <> struct SeparableRange<double> {
-  static constexpr double largest = 350.0;
-};
-
-template <class A> constexpr int64_t kMaxTileColumns = kMaxTileColumnBytes / (int64_t)sizeof(A);
-
-// One side's logits, padded with zeros to whole vectors, and what each contributes where the gate separates: exp(-logit)
-// under "sum", sigmoid(logit) and its slope under "max".
-template <class A, int64_t size> struct Side {
-  A logit[size + kLanes<A>];
-  A term[size + kLanes<A>];
-  A slope[size + kLanes<A>];
-
-  // Loads `count` logits; true if all are in the separable range.
-  bool load_logits(const A* from, int64_t count) {
-    memcpy(logit, from, count * sizeof(A));
-    memset(logit + count, 0, kLanes<A> * sizeof(A));
-    Bits<A> inside = ~Bits<A>{};
-    for (int64_t k = 0; k < count; k += kLanes<A>) {
-      const Vec<A> v = load(logit + k);
-      const A largest = SeparableRange<A>::largest;
-      inside &= (v <= largest) & (v >= -largest);
-    }
-    bool all = true;
-    for (int i = 0; i < kLanes<A>; ++i) all = all && inside[i];
-    return all;
-  }
-
-  template <Combine combine, bool slopes> void separate(int64_t count) {
-    for (int64_t k = 0; k < count; k += kLanes<A>) {
-      const Vec<A> v = load(logit + k);
-      if constexpr (combine == Combine::max) {
-        store(term + k, sigmoid<A>(v).value);
-        if constexpr (slopes) {
-          const Vec<A> smaller = sigmoid<A>(v > A(0) ? -v : v).value;  // of s and 1 - s: their product rounds the least
-          store(slope + k, smaller * (A(1) - smaller));
-        }
-      } else {
-        store(term + k, exp_in_range(-v));
-      }
-    }
-  }
-};
-
-template <class A> struct TileLogits {
-  Side<A, kMaxTileRows> row;
-  Side<A, kMaxTileColumns<A>> column;
-};
-
-template <class A> inline Vec<A> maximum(Vec<A> a, Vec<A> b) {  // NaN if either is, as torch.maximum
-  const Vec<A> larger = a > b ? a : b;
-  return a == a ? larger : a;
-}
-
-// The gate of row `row` and the vector of columns from `k` on. An unused slope costs nothing: it is inlined and dropped.
-template <class T, Combine combine, bool separable, class A = Compute<T>>
-inline Sigmoid<A> gate_at(const TileLogits<A>& logits, int64_t row, int64_t k) {
-  if constexpr (separable) {
-    const Vec<A> column = load(logits.column.term + k), same = splat(logits.row.term[row]);
-    if constexpr (combine == Combine::sum) {
-      const Vec<A> e = same * column;
-      const Vec<A> s = reciprocal<T>(A(1) + e);
-      return {s, s * (e * s)};
-    }
-    const Bits<A> row_wins = splat(logits.row.logit[row]) > load(logits.column.logit + k);
-    const Vec<A> slope = row_wins ? splat(logits.row.slope[row]) : load(logits.column.slope + k);
-    return {same > column ? same : column, slope};
-  }
-  const Vec<A> column = load(logits.column.logit + k), same = splat(logits.row.logit[row]);
-  if constexpr (combine == Combine::sum) return sigmoid<T>(same + column);
-  if constexpr (combine == Combine::product) return sigmoid<T>(same * column);
-  return sigmoid<T>(maximum<A>(same, column));
-}
 
 template <class T, Combine combine, bool separable>
 void gate_tile(const GateArguments& arguments, const Tile& tile, const TileLogits<Compute<T>>& logits) {
@@ -211,4 +130,8 @@ template <class T> void gate_backward(const GateBackwardArguments& a, int64_t be
 }
 
 }  // namespace
+
+BAM_KERNEL(GateArguments, gate)
+BAM_KERNEL(GateBackwardArguments, gate_backward)
+
 }  // namespace bam_fused::cpu

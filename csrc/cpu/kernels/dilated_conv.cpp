@@ -2,7 +2,7 @@
 //
 // A block of sums is a run of positions of one row by one or two vectors of output channels. Taps that fall outside the map are
 // left out, not multiplied with zeros: a row is cut into segments in which the same columns of the kernel count.
-#pragma once
+#include "dilated_conv.h"
 
 #include "register_block.h"
 
@@ -93,4 +93,7 @@ template <class A> void dilated_conv(const DilatedConvArguments& a, int64_t begi
 }
 
 }  // namespace
+
+BAM_KERNEL_OF_COMPUTE_TYPE(DilatedConvArguments, dilated_conv)
+
 }  // namespace bam_fused::cpu

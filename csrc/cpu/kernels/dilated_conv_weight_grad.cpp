@@ -3,7 +3,7 @@
 //
 // A strip is a few rows of the map, a split a run of strips over all samples; each split has sums of its own, which are added
 // in a fixed order.
-#pragma once
+#include "dilated_conv_weight_grad.h"
 
 #include "products.h"
 
@@ -55,4 +55,7 @@ template <class A> void dilated_conv_weight_grad(const DilatedConvWeightGradArgu
 }
 
 }  // namespace
+
+BAM_KERNEL_OF_COMPUTE_TYPE(DilatedConvWeightGradArguments, dilated_conv_weight_grad)
+
 }  // namespace bam_fused::cpu

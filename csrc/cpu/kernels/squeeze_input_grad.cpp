@@ -4,11 +4,12 @@
 //
 // left * right is W^T times the gradient of the reduced map: [channels, reduced] * [reduced, positions] where rows are channels,
 // the transpose of it where they are positions. The terms of grad are left out where no gate follows.
-#pragma once
+#include "squeeze_input_grad.h"
 
-#include "gate_kernel.h"
+#include "gate_at.h"
 #include "packing.h"
 #include "products.h"
+#include "tiles.h"
 
 namespace bam_fused::cpu {
 namespace {
@@ -95,4 +96,7 @@ template <class T> void squeeze_input_grad(const SqueezeInputGradArguments& a, i
 }
 
 }  // namespace
+
+BAM_KERNEL(SqueezeInputGradArguments, squeeze_input_grad)
+
 }  // namespace bam_fused::cpu

@@ -1,5 +1,5 @@
 // What a whole BAM needs beside squeeze, the dilated convolutions and the gate: its last layers, on vectors.
-#pragma once
+#include "bam.h"
 
 #include "columns.h"
 #include "register_block.h"
@@ -44,4 +44,8 @@ template <class A> void spatial_logits(const SpatialLogitsArguments& a, int64_t 
 }
 
 }  // namespace
+
+BAM_KERNEL_OF_COMPUTE_TYPE(ChannelLayerArguments, channel_layer)
+BAM_KERNEL_OF_COMPUTE_TYPE(SpatialLogitsArguments, spatial_logits)
+
 }  // namespace bam_fused::cpu

@@ -1,8 +1,9 @@
 // From a tile's number to its place: which sample, which rows, which columns.
 #pragma once
 
-#include "kernels.h"
+#include "../../shared/layout.h"
 #include "simd.h"
+#include "tiling.h"
 
 namespace bam_fused::cpu {
 namespace {

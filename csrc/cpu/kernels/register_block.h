@@ -1,7 +1,7 @@
 // The products behind squeeze and the dilated convolution: a block of sums that stays in registers while both factors stream by.
 #pragma once
 
-#include "kernels.h"
+#include "layer.h"
 #include "simd.h"
 
 namespace bam_fused::cpu {
@@ -124,19 +124,6 @@ template <class A, class Step> inline void for_vector_pairs(int64_t length, Step
 
 // `length` rounded up to whole vectors.
 template <class A> inline int64_t padded(int64_t length) { return (length + kLanes<A> - 1) / kLanes<A> * kLanes<A>; }
-
-// [outputs, inputs, taps] -> [taps, inputs, padded outputs], zeros in the padding; for the inputs begin to end.
-template <class A> void pack_weight(const PackArguments& a, int64_t begin, int64_t end) {
-  const int64_t row = padded<A>(a.outputs);
-  for (int64_t i = begin; i < end; ++i) {
-    for (int64_t tap = 0; tap < a.taps; ++tap) {
-      A* to = (A*)a.packed + (tap * a.inputs + i) * row;
-      const A* from = (const A*)a.weight + i * a.taps + tap;
-      for (int64_t o = 0; o < a.outputs; ++o) to[o] = from[o * a.inputs * a.taps];
-      for (int64_t o = a.outputs; o < row; ++o) to[o] = 0;
-    }
-  }
-}
 
 }  // namespace
 }  // namespace bam_fused::cpu

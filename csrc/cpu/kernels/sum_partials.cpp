@@ -1,8 +1,7 @@
 // The second half of every reduction: the tiles' partial sums, added in a fixed order and written in the output's dtype.
-#pragma once
+#include "sum_partials.h"
 
 #include "columns.h"
-#include "kernels.h"
 
 namespace bam_fused::cpu {
 namespace {
@@ -47,4 +46,7 @@ template <class T> void sum_partials(const SumPartialsArguments& a, int64_t begi
 }
 
 }  // namespace
+
+BAM_KERNEL(SumPartialsArguments, sum_partials)
+
 }  // namespace bam_fused::cpu

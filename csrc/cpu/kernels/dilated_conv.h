@@ -1,0 +1,19 @@
+// What the dilated convolution is given.
+#pragma once
+
+#include "kernel.h"
+#include "layer.h"
+
+namespace bam_fused::cpu {
+
+struct DilatedConvArguments {
+  static const ForDtypes<DilatedConvArguments> baseline, avx2, avx512;
+
+  int64_t height, width, inputs, outputs, dilation;
+  int64_t part_rows, parts;  // rows of the map in a part, and how many parts there are per sample
+  const void* weight;        // packed, taps in the order of the kernel's rows
+  Finish finish;
+  PerSample in, out;  // features
+};
+
+}  // namespace bam_fused::cpu

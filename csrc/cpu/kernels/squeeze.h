@@ -1,0 +1,30 @@
+// What squeeze is given.
+#pragma once
+
+#include "../../shared/layout.h"
+#include "kernel.h"
+#include "layer.h"
+
+namespace bam_fused::cpu {
+
+struct SqueezeArguments {
+  static const ForDtypes<SqueezeArguments> baseline, avx2, avx512;
+
+  int64_t channels, positions, outputs;
+  int64_t width, pooled_width;    // of the map; of each of its rows, as much is pooled
+  int64_t tile_positions, tiles;  // a tile's size, and how many there are per sample
+  bool rows_are_channels;
+  Map x;
+  const void* weight;  // packed
+  Finish finish;
+  void* pool_partials;  // [samples, tiles, channels]
+  Map reduced;          // in x's dtype, with x's rows; its data may be null
+  PerSample features;   // likewise
+};
+
+constexpr int64_t kMostTilePositions = 96;  // of squeeze
+constexpr int64_t kMaxReduced = 512;        // reduced channels behind a squeeze
+// Numbers of the reduced gradient that a tile needs, with what pads its rows.
+constexpr int64_t kMaxReducedTile = 24576;
+
+}  // namespace bam_fused::cpu

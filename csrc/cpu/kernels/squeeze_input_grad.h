@@ -1,0 +1,32 @@
+// What the gradient of x behind a squeeze is given.
+#pragma once
+
+#include "../../shared/combine.h"
+#include "../../shared/layout.h"
+#include "kernel.h"
+#include "squeeze.h"
+#include "tiling.h"
+
+namespace bam_fused::cpu {
+
+// The gradient of x behind a squeeze, and behind the gate that follows it where `grad` is there.
+struct SqueezeInputGradArguments {
+  static const ForDtypes<SqueezeInputGradArguments> baseline, avx2, avx512;
+
+  Tiling tiling;
+  int64_t channels, reduced;
+  bool rows_are_channels;
+  Map dx;
+  // left * right, summed over the reduced channels: [rows, reduced] * [reduced, columns]. One of them is the weight, the same
+  // for all samples, the other the gradient of the reduced map.
+  const void *left, *right;
+  int64_t left_sample, right_sample;  // from sample to sample, 0 for the weight
+  const void* pooled_grad;            // [samples, channels], already divided by the number of positions
+  Combine combine;
+  Map grad;
+  const void *row_logits, *column_logits;
+};
+
+constexpr int64_t kMaxInputGradColumns = 512;  // a tile's products stay in the cache
+
+}  // namespace bam_fused::cpu

@@ -1,0 +1,19 @@
+// What the second half of every reduction is given.
+#pragma once
+
+#include "kernel.h"
+
+namespace bam_fused::cpu {
+
+// out[sample, i] = scale * (the sum over the partials of in[sample, partial, i]), in the order of the partials
+struct SumPartialsArguments {
+  static const ForDtypes<SumPartialsArguments> baseline, avx2, avx512;
+
+  const void* in;  // compute type [samples, partials, length]
+  void* out;       // `out_dtype` [samples, length]
+  Dtype out_dtype;
+  int64_t samples, partials, length;
+  double scale;
+};
+
+}  // namespace bam_fused::cpu
