@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from bam_fused.backends import cpu, cuda, eager, triton
+from bam_fused.backends import cpu, cuda, eager, out_of_memory, triton
 from bam_fused.backends.choice import (
     CHOICES,
     BackendUnavailable,
@@ -27,6 +27,7 @@ from bam_fused.backends.choice import (
 
 __all__ = [
     "REGISTRY",
+    "RESULTS",
     "SERVED",
     "Backend",
     "BackendUnavailable",
@@ -57,7 +58,13 @@ class Backend:
 
 def _compiled(operator: str) -> Callable[..., Any]:
     overload: Callable[..., Any] = getattr(torch.ops.bam_fused, operator).default
-    return overload
+    if out_of_memory.TOLD or torch.compiler.is_compiling():  # a graph takes the operator itself
+        return overload
+    return out_of_memory.tried_first(overload, RESULTS[operator])
+
+
+def _cuda(operator: str) -> Callable[..., Any]:
+    return _compiled(operator) if torch.compiler.is_compiling() else out_of_memory.typed(_compiled(operator))
 
 
 def _triton(operator: str) -> Callable[..., Any]:
@@ -67,12 +74,14 @@ def _triton(operator: str) -> Callable[..., Any]:
 
 REGISTRY = {
     "cpu": Backend(cpu.why_not, _compiled),
-    "cuda": Backend(cuda.why_not, _compiled),
+    "cuda": Backend(cuda.why_not, _cuda),
     "triton": Backend(triton.why_not, _triton),
     "eager": Backend(eager.why_not, eager.kernel),
 }
 SERVED: dict[str, tuple[str, ...]] = {}
 """By operator, the backends that have a kernel for it; bam_fused.ops.define enters them."""
+RESULTS: dict[str, Callable[..., Any]] = {}
+"""By operator, what allocates its results, uninitialised; bam_fused.ops.define enters them."""
 
 
 def auto_order(operator: str, device: torch.device) -> tuple[str, ...]:

@@ -3,6 +3,35 @@
 // Built with -DTORCH_TARGET_VERSION=0x020a000000000000, one binary serves torch 2.10 and every later release.
 #pragma once
 
+#include <dlfcn.h>
+
+#include <stdexcept>
+#include <string>
+
+#include <torch/csrc/inductor/aoti_torch/c/shim.h>
+#include <torch/headeronly/util/shim_utils.h>
+#if __has_include(<torch/csrc/stable/macros.h>)
+#include <torch/csrc/stable/macros.h>
+#endif
+
+namespace bam_fused {
+
+// The error of a call of PyTorch that has failed, in PyTorch's own words where it hands them over (torch 2.13 and later).
+[[noreturn]] inline void throw_error_of(const char* call) {
+  void* words = dlsym(RTLD_DEFAULT, "torch_exception_get_what_without_backtrace");
+  const char* what = words == nullptr ? nullptr : reinterpret_cast<const char* (*)()>(words)();
+  throw std::runtime_error(what == nullptr ? std::string(call) + " failed" : what);
+}
+
+}  // namespace bam_fused
+
+// In the headers below: theirs prints some thirty lines of stack to stderr before it throws.
+#undef TORCH_ERROR_CODE_CHECK
+#undef STABLE_TORCH_ERROR_CODE_CHECK
+#define TORCH_ERROR_CODE_CHECK(call) \
+  if ((call) != TORCH_SUCCESS) { ::bam_fused::throw_error_of(#call); }
+#define STABLE_TORCH_ERROR_CODE_CHECK TORCH_ERROR_CODE_CHECK
+
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
