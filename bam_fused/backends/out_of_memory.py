@@ -16,7 +16,7 @@ TOLD = torch.__version__ >= "2.13"
 
 
 def tried_first(operator: Callable[..., Any], results: Callable[..., Any]) -> Callable[..., Any]:
-    """The operator where PyTorch does not tell: its results are allocated and freed before, where PyTorch's error is raised."""
+    """The operator where PyTorch does not tell: its results are allocated beforehand, where PyTorch's error is raised."""
 
     def run(*arguments: Any) -> Any:
         results(*arguments)
@@ -26,7 +26,7 @@ def tried_first(operator: Callable[..., Any], results: Callable[..., Any]) -> Ca
 
 
 def typed(operator: Callable[..., Any]) -> Callable[..., Any]:
-    """The operator with `torch.OutOfMemoryError` where CUDA's memory is short, which arrives as a RuntimeError of its text."""
+    """The operator with `torch.OutOfMemoryError` where CUDA's memory is short, which arrives as a plain RuntimeError."""
 
     def run(*arguments: Any) -> Any:
         try:
