@@ -1,19 +1,14 @@
 """The authors' module rewritten with lists or Sequential, so that its layers are numbered: MindSpore, Jittor and others."""
 
-from bam_fused.layouts.layout import Layout, Row, variant
+from bam_fused.layouts.layout import Layout, Row, numbered, variant
 
-_C, _S = "channel_att.gate_c.", "spatial_att.gate_s."
+_C = "channel_att.gate_c."
 
 INDEXED = Layout(
     name="indexed",
     source="MenghaoGuo/Awesome-Vision-Attentions (Jittor), code/channel_spatial_attentions/bam.py",
-    channel=(Row(_C + "1", _C + "2", _C + "3"), Row(_C + "4")),
-    spatial=(
-        Row(_S + "0", _S + "1", _S + "2"),
-        Row(_S + "3", _S + "4", _S + "5"),
-        Row(_S + "6", _S + "7", _S + "8"),
-        Row(_S + "9"),
-    ),
+    channel=numbered(_C, 1, start=1),
+    spatial=numbered("spatial_att.gate_s.", 3),
     combine="product",
     combine_is_open=True,
     crops=True,
@@ -23,7 +18,7 @@ POOL_INSIDE = variant(
     INDEXED,
     "indexed-pool-inside",
     source="rewrites that keep the pool as the first layer of gate_c",
-    channel=(Row(_C + "2", _C + "3", _C + "4"), Row(_C + "5")),
+    channel=numbered(_C, 1, start=2),
     crops=False,
 )
 

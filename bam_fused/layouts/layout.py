@@ -185,6 +185,12 @@ def _written_out(branch: tuple[Row, ...], repeats: int) -> tuple[Row, ...]:
     return tuple(rows)
 
 
+def numbered(path: str, hidden: int, start: int = 0) -> tuple[Row, ...]:
+    """A branch in one Sequential: `hidden` layers, each with BatchNorm and ReLU, then the last layer alone."""
+    rows = tuple(Row(f"{path}{i}", f"{path}{i + 1}", f"{path}{i + 2}") for i in range(start, start + 3 * hidden, 3))
+    return (*rows, Row(f"{path}{start + 3 * hidden}"))
+
+
 def variant(layout: Layout, name: str, **changes: object) -> Layout:
     """A layout that differs from another in a few entries."""
     return replace(layout, name=name, **changes)  # type: ignore[arg-type]
