@@ -7,6 +7,7 @@ from bam_fused.layouts.albertter import ALBERTTER
 from bam_fused.layouts.asdf2kr import ASDF2KR
 from bam_fused.layouts.bobmcdear import BOBMCDEAR
 from bam_fused.layouts.changzy00 import CHANGZY00
+from bam_fused.layouts.e_hanet import E_HANET
 from bam_fused.layouts.ee898 import EE898
 from bam_fused.layouts.fightingcv import FIGHTINGCV
 from bam_fused.layouts.gazaphrenology import GAZAPHRENOLOGY
@@ -15,11 +16,12 @@ from bam_fused.layouts.layout import Layout
 from bam_fused.layouts.official import OFFICIAL
 from bam_fused.layouts.pytorchcv import PYTORCHCV
 from bam_fused.layouts.renovamen import RENOVAMEN
+from bam_fused.layouts.shared_mlp import SHARED_MLP
 from bam_fused.layouts.simpleresearch import SIMPLERESEARCH
 
 _ALL = (
     OFFICIAL, PYTORCHCV, FIGHTINGCV, CHANGZY00, RENOVAMEN, BOBMCDEAR, ASDF2KR, EE898, SIMPLERESEARCH, GAZAPHRENOLOGY,
-    ALBERTTER, INDEXED, POOL_INSIDE, DSC_BAM, MINDSPORE,
+    ALBERTTER, SHARED_MLP, E_HANET, INDEXED, POOL_INSIDE, DSC_BAM, MINDSPORE,
 )  # fmt: skip
 
 LAYOUTS: dict[str, Layout] = {layout.name: layout for layout in _ALL}

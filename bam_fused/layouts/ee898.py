@@ -1,18 +1,12 @@
-"""Course work on attention and a re-identification network made from it: the authors' layers, numbered, added."""
+"""Course work on attention and a re-identification network made from it: the authors' layers, numbered."""
 
-from bam_fused.layouts.layout import Layout, Row
-
-_C, _S = "channel_attention.ch.", "spatial_attention.spatial."
+from bam_fused.layouts.layout import Layout, numbered
 
 EE898 = Layout(
     name="ee898",
-    source="rabiaali95/EE898-PA1, bam.py; vipingautam1906/AaP-ReID, models/bam.py",
-    channel=(Row(_C + "1", _C + "2", _C + "3"), Row(_C + "4")),
-    spatial=(
-        Row(_S + "0", _S + "1", _S + "2"),
-        Row(_S + "3", _S + "4", _S + "5"),
-        Row(_S + "6", _S + "7", _S + "8"),
-        Row(_S + "9"),
-    ),
+    source="vipingautam1906/AaP-ReID, models/bam.py (rabiaali95/EE898-PA1, bam.py, multiplies)",
+    channel=numbered("channel_attention.ch.", 1, start=1),
+    spatial=numbered("spatial_attention.spatial.", 3),
     combine="sum",
+    combine_is_open=True,
 )

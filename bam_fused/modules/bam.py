@@ -165,8 +165,8 @@ class BAM(nn.Module):
         if combine is None:
             if fit.layout.combine_is_open and fit.channel and fit.spatial:
                 raise ValueError(
-                    f"combine must be given for layout {fit.layout.name!r}: its names are in use with 'product' (the "
-                    "authors' code and checkpoints) and with 'sum'"
+                    f"combine must be given for layout {fit.layout.name!r}: its names are in use with 'product' and with "
+                    f"'sum'; it is {fit.layout.combine!r} in {fit.layout.source}"
                 )
             combine = fit.layout.combine
         canonical = convert.to_canonical(fit, entries)

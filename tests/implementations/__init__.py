@@ -2,18 +2,28 @@
 
 import torch
 
-from implementations.authors import AttentionAlone, OfficialBAM, OneBranch, WithItsAttention, WithoutNorms
-from implementations.fightingcv import FightingcvBAM, WithoutChannelNorms
+from implementations.authors import (
+    AttentionAlone,
+    EHaNetBAM,
+    OfficialBAM,
+    OneBranch,
+    UsesOneBranch,
+    WithItsAttention,
+    WithItsSpatialMap,
+    WithoutNorms,
+)
+from implementations.fightingcv import FightingcvBAM, ResizedFightingcvBAM, WithoutChannelNorms
 from implementations.flat import Asdf2krBAM, STANetBAM
 from implementations.libraries import BobMcDearBAM, PytorchcvBAM, RenovamenBAM
-from implementations.numbered import AlbertterBAM, DscBAM, Ee898BAM, IndexedBAM, SimpleResearchBAM
+from implementations.numbered import AlbertterBAM, DscBAM, Ee898BAM, IndexedBAM, SharedMlpBAM, SimpleResearchBAM
 from implementations.paper import Changzy00BAM, GazaphrenologyBAM
 
 __all__ = [
     "PARTIAL", "PUBLIC", "AlbertterBAM", "Asdf2krBAM", "AttentionAlone", "BobMcDearBAM", "Changzy00BAM", "DscBAM",
-    "Ee898BAM", "FightingcvBAM", "GazaphrenologyBAM", "IndexedBAM", "OfficialBAM", "OneBranch", "PytorchcvBAM",
-    "RenovamenBAM", "STANetBAM", "SimpleResearchBAM", "WithItsAttention", "WithoutChannelNorms", "WithoutNorms",
-    "feature_map", "randomise",
+    "EHaNetBAM", "Ee898BAM", "FightingcvBAM", "GazaphrenologyBAM", "IndexedBAM", "OfficialBAM", "OneBranch",
+    "PytorchcvBAM", "RenovamenBAM", "ResizedFightingcvBAM", "STANetBAM", "SharedMlpBAM", "SimpleResearchBAM",
+    "UsesOneBranch", "WithItsAttention", "WithItsSpatialMap", "WithoutChannelNorms", "WithoutNorms", "feature_map",
+    "randomise",
 ]  # fmt: skip
 
 PUBLIC = {
@@ -29,6 +39,7 @@ PUBLIC = {
     "simpleresearch": SimpleResearchBAM,
     "gazaphrenology": GazaphrenologyBAM,
     "albertter": AlbertterBAM,
+    "shared-mlp": SharedMlpBAM,
     "dsc-bam": DscBAM,
 }
 """By layout; each takes the number of channels."""

@@ -91,16 +91,48 @@ class OneBranch(nn.Module):
         return (1 + torch.sigmoid(gate(x))) * x
 
 
+class UsesOneBranch(OfficialBAM):
+    """LCRNet's copy: it has both branches and uses one."""
+
+    def __init__(self, channels, branch="spatial"):
+        super().__init__(channels)
+        self.used = branch
+
+    def forward(self, x):
+        return (1 + torch.sigmoid(self.channel_att(x) if self.used == "channel" else self.spatial_att(x))) * x
+
+
 class AttentionAlone(OfficialBAM):
-    """Weather_Classification's copy: its caller multiplies."""
+    """Weather_Classification's and DAM-Net's copies: the caller multiplies."""
 
     def forward(self, x):
         return 1 + torch.sigmoid(self.channel_att(x) * self.spatial_att(x))
 
 
 class WithItsAttention(OfficialBAM):
-    """wakemodel's copy: the attention is returned too."""
+    """MUCO-Net's and wakemodel's copies: the attention is returned too."""
 
     def forward(self, x):
         attention = 1 + torch.sigmoid(self.channel_att(x) * self.spatial_att(x))
         return attention * x, attention
+
+
+class EHaNetBAM(AttentionAlone):
+    """E-HANet's copy: no ReLU after the reduction, another name for the last convolution."""
+
+    def __init__(self, channels):
+        super().__init__(channels)
+        names = {"conv_final": "gate-s_conv_final", "relu_di_0": "gate_s_rule_di_0", "relu_di_1": "gate_s_rule_di_1"}
+        layers = self.spatial_att.gate_s._modules
+        del layers["gate_s_relu_reduce0"]
+        renamed = {names.get(name.removeprefix("gate_s_"), name): layer for name, layer in layers.items()}
+        layers.clear()
+        layers.update(renamed)
+
+
+class WithItsSpatialMap(OfficialBAM):
+    """diploma's copy: the spatial branch's own map is returned too."""
+
+    def forward(self, x):
+        spatial = self.spatial_att.gate_s(x)
+        return (1 + torch.sigmoid(self.channel_att(x) * spatial)) * x, spatial

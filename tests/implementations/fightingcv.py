@@ -1,5 +1,6 @@
 """External-Attention-pytorch and its copies."""
 
+import torch.nn.functional as F
 from torch import nn
 
 from implementations.authors import Flatten
@@ -58,3 +59,16 @@ class WithoutChannelNorms(FightingcvBAM):
         super().__init__(channels)
         for i in range(3):
             del self.ca.ca._modules[f"bn{i}"]
+
+
+class ResizedFightingcvBAM(WithoutChannelNorms):
+    """Plug-play-modules' copy: pads by 1 whatever the dilation, and resizes the spatial map to x's size."""
+
+    def __init__(self, channels):
+        super().__init__(channels)
+        for i in range(3):
+            self.sa.sa._modules[f"conv_{i}"].padding = (1, 1)
+
+    def forward(self, x):
+        spatial = F.interpolate(self.sa.sa(x), size=x.shape[2:], mode="bilinear", align_corners=False)
+        return (1 + self.sigmoid(spatial + self.ca(x))) * x

@@ -112,3 +112,23 @@ class AlbertterBAM(nn.Module):
         c = self.channel_att.bn(self.channel_att.mlp(F.adaptive_avg_pool2d(x, 1)))
         p = self.spatial_att.final(self.spatial_att.gate_s(x))
         return (1 + torch.sigmoid(c * p)) * x
+
+
+class SharedMlpBAM(nn.Module):
+    """Atherosclerotic_Plaque's: no BatchNorm in the channel branch, one more at the end of the spatial branch."""
+
+    def __init__(self, channels):
+        super().__init__()
+        h = channels // 16
+        self.channel_attention, self.spatial_attention = nn.Module(), nn.Module()
+        self.channel_attention.shared_MLP = nn.Sequential(nn.Linear(channels, h), nn.ReLU(), nn.Linear(h, channels))
+        layers = IndexedSpatialGate(channels, h).gate_s
+        self.spatial_attention.reduce_conv = layers[:3]
+        self.spatial_attention.dilation_convs = nn.Sequential(*layers[3:9])
+        self.spatial_attention.final_conv = nn.Sequential(layers[9], nn.BatchNorm2d(1))
+
+    def forward(self, x):
+        branch = self.spatial_attention
+        c = self.channel_attention.shared_MLP(x.mean((2, 3)))[:, :, None, None]
+        p = branch.final_conv(branch.dilation_convs(branch.reduce_conv(x)))
+        return (1 + torch.sigmoid(c * p)) * x

@@ -1,5 +1,8 @@
 """Copies that leave something out, and what no checkpoint of them tells."""
 
+import re
+from pathlib import Path
+
 import pytest
 from implementations import (
     PARTIAL,
@@ -68,7 +71,16 @@ def test_a_dilation_that_is_told_or_never_another_is_no_guess():
     BAM.from_state_dict(OneBranch(32, "channel").state_dict())
 
 
-def test_what_the_layouts_code_does_may_be_overruled():
+def test_names_that_are_in_use_with_both():
     module = randomise(Ee898BAM(32, "product")).double()
-    assert BAM.from_state_dict(module.state_dict()).combine == "sum"
+    with pytest.raises(ValueError, match=r"combine must be given for layout 'ee898'.* it is 'sum' in vipingautam1906"):
+        BAM.from_state_dict(module.state_dict())
     assert_same_output(BAM.from_state_dict(module.state_dict(), combine="product"), module)
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_the_readme_lists_every_layout_with_its_source(name):
+    readme = Path(__file__).parents[2].joinpath("README.md").read_text()
+    (line,) = [line for line in readme.splitlines() if line.startswith(f"| `{name}` |")]
+    repository = re.match(r"[\w.-]+/[\w.-]+", LAYOUTS[name].source)
+    assert repository is None or repository[0] in line
