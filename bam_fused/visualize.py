@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from bam_fused import reference
 from bam_fused.composition.from_layout import child_names, entry_names, make_plan
-from bam_fused.composition.plan import Plan, plan_of
+from bam_fused.composition.plan import ATTENDED, Plan, plan_of
 from bam_fused.composition.run import logits
 from bam_fused.composition.verify import Differs, verify
 from bam_fused.layouts.recognise import recognise
@@ -89,7 +89,8 @@ def _recorder(name: str, plan: Plan, found: list[AttentionMap]) -> Any:
     def record(module: nn.Module, inputs: tuple[Any, ...], keywords: dict[str, Any], output: Any) -> None:
         x = (*inputs, *keywords.values())[0].detach()
         attention = _attention(module, plan, x)
-        found.append(AttentionMap(name, *(_kept(tensor) for tensor in (x, attention, output))))
+        attended = output if plan.returns == (ATTENDED,) else x + x * attention.to(x.dtype)
+        found.append(AttentionMap(name, *(_kept(tensor) for tensor in (x, attention, attended))))
 
     return record
 

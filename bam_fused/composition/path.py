@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
@@ -11,7 +11,7 @@ from bam_fused.composition import training, waits, whole
 from bam_fused.composition.plan import Plan
 from bam_fused.composition.run import run
 
-Run = Callable[[nn.Module, Plan, Tensor], Tensor]
+Run = Callable[[nn.Module, Plan, Tensor], Any]
 WhyNot = Callable[[nn.Module, Plan, Tensor], "str | None"]
 
 
@@ -58,7 +58,7 @@ def path_of(module: nn.Module, plan: Plan, x: object) -> Path:
         return Path("own forward", None, (("composed", reason),))
     refused: tuple[tuple[str, str], ...] = ()
     if CANDIDATES:
-        reason = waits.on_a_layer(module, plan)
+        reason = plan.only_layer_by_layer or waits.on_a_layer(module, plan)
         for candidate in CANDIDATES:
             why_not = reason or candidate.why_not(module, plan, x)  # type: ignore[arg-type]
             if why_not is None:

@@ -6,7 +6,7 @@ layer put in place of another later is the one that runs.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from torch import nn
@@ -16,6 +16,9 @@ ChildPath = tuple[str, ...]
 
 RELU: ChildPath = ()
 """The activation that is a function, not a child."""
+
+ATTENDED, ATTENTION = "F'", "attention"
+"""What a forward may return: F', or 1 + sigmoid(...), which is the F' of a map of ones."""
 
 PLAN = "_bam_fused_plan"
 """The attribute in which a module carries its plan."""
@@ -53,6 +56,10 @@ class Plan:
     """Whether the channel branch is made of 1x1 convolutions."""
     crops: bool = False
     """Whether to pool the left H x H crop only, as the authors' code does."""
+    resizes: bool = False
+    """Whether a spatial map smaller than x (padding below the dilation) is resized to x's size, bilinearly."""
+    returns: tuple[str, ...] = (ATTENDED,)
+    """What the forward returns, each `ATTENDED` or `ATTENTION`; a tuple where there are several."""
     scales: bool = False
     """Whether the module's parameter `residual_scale` multiplies what is added to x."""
     containers: tuple[tuple[ChildPath, int], ...] = ()
@@ -66,6 +73,23 @@ class Plan:
         if self.channel and self.spatial:
             return "both"
         return "channel" if self.channel else "spatial"
+
+    @property
+    def combined(self) -> str:
+        """How the branches are combined, or which there is, in words."""
+        return self.combine if self.branches == "both" else f"{self.branches} alone"
+
+    @property
+    def only_layer_by_layer(self) -> str | None:
+        """What the faster paths do not do; None where there is nothing."""
+        if self.returns != (ATTENDED,):
+            return "it returns the attention"
+        return "it resizes its spatial map" if self.resizes else None
+
+    def alone(self, module: nn.Module, branch: str) -> Plan:
+        """The plan of a module that uses one branch, though it has both."""
+        channel, spatial = (self.channel, ()) if branch == "channel" else ((), self.spatial)
+        return replace(self, channel=channel, spatial=spatial, containers=containers(module, (*channel, *spatial)))
 
 
 def plan_of(module: nn.Module) -> Plan | None:

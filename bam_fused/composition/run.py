@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bam_fused.composition.plan import RELU, Layer, Plan, child
+from bam_fused.composition.plan import ATTENDED, RELU, Layer, Plan, child
 from bam_fused.functional.attend import attend, left_crop
 from bam_fused.functional.global_avg_pool import global_avg_pool
 
 
-def run(module: nn.Module, plan: Plan, x: Tensor) -> Tensor:
-    """The forward of a BAM by its plan: x (N, C, H, W) in, F' out."""
+def run(module: nn.Module, plan: Plan, x: Tensor) -> Any:
+    """The forward of a BAM by its plan: x (N, C, H, W) in, F' out, or what else `plan.returns` names."""
     channel, spatial = logits(module, plan, x)
-    return finish(module, plan, x, channel, spatial)
+    out = tuple(
+        finish(module, plan, x if what == ATTENDED else torch.ones_like(x), channel, spatial) for what in plan.returns
+    )
+    return out[0] if len(out) == 1 else out
 
 
 def logits(module: nn.Module, plan: Plan, x: Tensor) -> tuple[Tensor | None, Tensor | None]:
@@ -30,8 +35,9 @@ def channel_logits(module: nn.Module, plan: Plan, x: Tensor) -> Tensor:
 
 
 def spatial_logits(module: nn.Module, plan: Plan, x: Tensor) -> Tensor:
-    """The spatial branch's layers; (N, 1, H, W), smaller where the padding is below the dilation."""
-    return _through(module, plan.spatial, x)
+    """The spatial branch's layers; (N, 1, H, W), smaller where the padding is below the dilation and nothing resizes."""
+    out = _through(module, plan.spatial, x)
+    return F.interpolate(out, x.shape[2:], mode="bilinear") if plan.resizes else out
 
 
 def finish(module: nn.Module, plan: Plan, x: Tensor, channel: Tensor | None, spatial: Tensor | None) -> Tensor:

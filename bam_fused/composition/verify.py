@@ -14,20 +14,15 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from bam_fused.composition.path import path_of
+from bam_fused.composition.matching import matching
+from bam_fused.composition.outputs import TOLERANCE, Differs, candidate, difference, gap, original
 from bam_fused.composition.plan import Plan, child
-from bam_fused.composition.run import run
 from bam_fused.composition.side_effects import left_by
 from bam_fused.composition.twin import draw_weights, set_mode, twin
-from bam_fused.reference import COMBINES
 
-_TOLERANCE = {torch.float64: 1e-9, torch.float32: 2e-4, torch.float16: 1e-2, torch.bfloat16: 8e-2}
-"""Largest difference allowed, relative to the largest value; the low ones only confirm what float32 has shown."""
+__all__ = ["Differs", "Verified", "verify"]
+
 _BATCH = 3
-
-
-class Differs(Exception):
-    """Why a live module is not what its keys say."""
 
 
 @dataclass(frozen=True)
@@ -57,16 +52,16 @@ def verify(module: nn.Module, plan: Plan, legacy_pool: bool | None = None) -> Ve
         draw_weights(drawn, generator)
         x = _draw(plan.channels, size, size, generator, wide, device)
         fresh = twin(drawn)
-        plan, difference = _matching_combine(drawn, plan, x)
+        plan, largest = matching(drawn, plan, x)
         _compare_side_effects(fresh, plan, x)
-        difference = max(difference, _compare_training(drawn, plan, x))
+        largest = max(largest, _compare_training(drawn, plan, x))
         plan, note = _compare_non_square(
             drawn, plan, _draw(plan.channels, size, size + 3, generator, wide, device), legacy_pool
         )
         square = replace(plan, crops=False)
-        difference = max(difference, _compare_inference(drawn, square, x, "in inference"))
-        own_difference = _compare_inference(twin(module), square, x.to(dtype), "with its own weights")
-    return Verified(plan, max(own_difference, difference if wide is dtype else 0.0), note)
+        largest = max(largest, _compare_inference(drawn, square, x, "in inference"))
+        own = _compare_inference(twin(module), square, x.to(dtype), "with its own weights")
+    return Verified(plan, max(own, largest if wide is dtype else 0.0), note)
 
 
 def _dtype_and_device(module: nn.Module) -> tuple[torch.dtype, torch.device]:
@@ -75,7 +70,7 @@ def _dtype_and_device(module: nn.Module) -> tuple[torch.dtype, torch.device]:
     if len(dtypes) != 1 or len(devices) != 1:
         raise Differs(f"can not be run by itself: its weights are in {sorted(map(str, dtypes | devices))}")
     (dtype,), (device,) = dtypes, devices
-    if dtype not in _TOLERANCE:
+    if dtype not in TOLERANCE:
         raise Differs(f"can not be run: its weights are {dtype}")
     if device.type == "meta":
         raise Differs("can not be run: its weights are on the meta device")
@@ -89,7 +84,7 @@ def _wide_dtype(module: nn.Module, x: Tensor) -> torch.dtype:
     other = twin(module, torch.float64)
     set_mode(other, False)
     try:
-        _original(other, x.double())
+        original(other, x.double())
     except Differs:
         return torch.float32
     return torch.float64
@@ -125,76 +120,13 @@ def _draw(c: int, h: int, w: int, generator: torch.Generator, dtype: torch.dtype
     return (noise + means).to(dtype).to(device)
 
 
-def _original(module: nn.Module, x: Tensor) -> Tensor:
-    try:
-        out = module(x.clone())
-    except Exception as error:
-        raise Differs(f"its own forward fails on an input of shape {tuple(x.shape)}: {_brief(error)}") from error
-    if not isinstance(out, Tensor) or out.shape != x.shape:
-        raise Differs(f"it returns {_described(out)} for an input of shape {tuple(x.shape)}, not F' alone")
-    return out
-
-
-def _described(out: object) -> str:
-    """What a forward returned, in words."""
-    if isinstance(out, Tensor):
-        return str(tuple(out.shape))
-    if isinstance(out, (tuple, list)):
-        return f"a {type(out).__name__} of {len(out)} ({', '.join(map(_described, out))})"
-    return type(out).__name__
-
-
-def _candidate(module: nn.Module, plan: Plan, x: Tensor) -> Tensor:
-    """F' by the plan, by the path that the module would take."""
-    try:
-        return (path_of(module, plan, x).run or run)(module, plan, x)
-    except Exception as error:
-        raise Differs(f"its layers can not be run in the layout's order: {_brief(error)}") from error
-
-
-def _brief(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"
-
-
-def _gap(want: Tensor, got: Tensor) -> tuple[float, float]:
-    """Largest absolute difference and largest value; NaN and infinities in the same places do not differ."""
-    same = (want == got) | (want.isnan() & got.isnan())
-    difference = torch.where(same, 0, (want - got).abs()).nan_to_num(nan=float("inf"))
-    scale = torch.where(want.isfinite(), want.abs(), 0)
-    return float(difference.max()), float(scale.max())
-
-
-def _difference(want: Tensor, got: Tensor, dtype: torch.dtype, where: str) -> float:
-    gap, scale = _gap(want.detach(), got.detach())
-    if gap > _TOLERANCE[dtype] * max(scale, 1e-6):
-        raise Differs(f"{where} it computes something else: difference {gap:.1e} where values reach {scale:.1e}")
-    return gap
-
-
-def _matching_combine(drawn: nn.Module, plan: Plan, x: Tensor) -> tuple[Plan, float]:
-    set_mode(drawn, False)
-    want = _original(drawn, x)
-    gaps = {
-        combine: _gap(want.detach(), _candidate(drawn, replace(plan, combine=combine), x).detach())[0]
-        for combine in COMBINES
-    }
-    best = min(gaps, key=gaps.__getitem__)
-    for attended, formula in ((want * x, "1 + sigmoid(...)"), (x + want * x, "sigmoid(...)")):
-        for combine in COMBINES:
-            gap, scale = _gap(attended.detach(), _candidate(drawn, replace(plan, combine=combine), x).detach())
-            if gap <= _TOLERANCE[x.dtype] * scale:
-                raise Differs(f"it returns the attention alone, {formula}, which its caller multiplies with F")
-    plan = replace(plan, combine=best)
-    return plan, _difference(want, _candidate(drawn, plan, x), x.dtype, f"even as the nearest form, {best!r},")
-
-
 def _compare_side_effects(fresh: nn.Module, plan: Plan, x: Tensor) -> None:
     """What else a forward does than to return something; `fresh` has not been run."""
     other = twin(fresh)
     for train in (False, True):
         set_mode(fresh, train)
         set_mode(other, train)
-        sets = left_by(fresh, lambda: _original(fresh, x)) - left_by(other, lambda: _candidate(other, plan, x))
+        sets = left_by(fresh, lambda: original(fresh, x)) - left_by(other, lambda: candidate(other, plan, x))
         if sets:
             raise Differs(f"its forward also sets {', '.join(sorted(sets))}, which the fused one would not")
 
@@ -202,8 +134,8 @@ def _compare_side_effects(fresh: nn.Module, plan: Plan, x: Tensor) -> None:
 def _compare_inference(stand_in: nn.Module, plan: Plan, x: Tensor, where: str) -> float:
     set_mode(stand_in, False)
     with torch.no_grad():  # which may take another path
-        want, got = _original(stand_in, x), _candidate(stand_in, plan, x)
-    return _difference(want, got, x.dtype, where)
+        want, got = original(stand_in, x), candidate(stand_in, plan, x)
+    return difference(want, got, where)
 
 
 def _compare_training(drawn: nn.Module, plan: Plan, x: Tensor) -> float:
@@ -217,10 +149,11 @@ def _compare_training(drawn: nn.Module, plan: Plan, x: Tensor) -> float:
     set_mode(other, True)
     weight = torch.linspace(-1, 1, x.numel(), dtype=x.dtype, device=x.device).reshape(x.shape)
     mine, theirs = x.clone().requires_grad_(), x.clone().requires_grad_()
-    want, got = _original(drawn, theirs), _candidate(other, plan, mine)
-    difference = _difference(want, got, x.dtype, "in training")
-    for module, leaf, out in ((drawn, theirs, want), (other, mine, got)):
-        (out * weight).sum().backward(inputs=[leaf, *module.parameters()])
+    want, got = original(drawn, theirs), candidate(other, plan, mine)
+    largest = difference(want, got, "in training")
+    for module, leaf, outputs in ((drawn, theirs, want), (other, mine, got)):
+        loss = torch.stack([(out * weight.pow(i)).sum() for i, out in enumerate(outputs, 1)]).sum()
+        loss.backward(inputs=[leaf, *module.parameters()])
     pairs = [("x", theirs.grad, mine.grad)]
     pairs += [(n, p.grad, q.grad) for (n, p), q in zip(drawn.named_parameters(), other.parameters(), strict=True)]
     pairs += [(n, p, q) for (n, p), q in zip(drawn.named_buffers(), other.buffers(), strict=True)]
@@ -228,15 +161,15 @@ def _compare_training(drawn: nn.Module, plan: Plan, x: Tensor) -> float:
     for name, p, q in pairs:
         if (p is None) != (q is None):
             raise Differs(f"in training it gives {name} {'no ' * (p is None)}gradient")
-        if p is not None and q is not None and _gap(p, q)[0] > 10 * _TOLERANCE[x.dtype] * max(scale, 1.0):
-            raise Differs(f"in training the gradient or statistic of {name} differs by {_gap(p, q)[0]:.1e}")
-    return difference
+        if p is not None and q is not None and gap(p, q)[0] > 10 * TOLERANCE[x.dtype] * max(scale, 1.0):
+            raise Differs(f"in training the gradient or statistic of {name} differs by {gap(p, q)[0]:.1e}")
+    return largest
 
 
 def _sizes(drawn: nn.Module, other: Tensor, size: int) -> str:
     """The maps that a module takes which fails on one that is not square: any square ones, or those of one size."""
     try:
-        _original(drawn, other)
+        original(drawn, other)
     except Differs:
         return f"{size} x {size} maps"
     return "square maps"
@@ -246,17 +179,22 @@ def _compare_non_square(drawn: nn.Module, plan: Plan, x: Tensor, legacy_pool: bo
     """On a map with H < W < 2H: the original fails, pools all of it, or pools the left H x H crop."""
     set_mode(drawn, False)
     try:
-        want = _original(drawn, x)
+        want = original(drawn, x)
     except Differs:
         size = x.shape[2]
         other = x[:, :, : size - 2, : size - 2]
         return plan, f"the original takes {_sizes(drawn, other, size)} only"
-    try:
-        _difference(want, _candidate(drawn, plan, x), x.dtype, "on a map that is not square")
-    except Differs:
-        crops = replace(plan, crops=True)
-        _difference(want, _candidate(drawn, crops, x), x.dtype, "on a map that is not square")
-        if legacy_pool is False:
-            return plan, "pools all of a map with H < W, where the original pools the left H x H crop only"
-        return crops, "of a map with H < W pools the left H x H crop only, as the original; legacy_pool=False pools all"
-    return plan, ""
+    for form in (plan, replace(plan, resizes=True), replace(plan, crops=True)):
+        try:
+            difference(want, candidate(drawn, form, x), "on a map that is not square")
+        except Differs as differs:
+            last = differs
+        else:
+            break
+    else:
+        raise last
+    if not form.crops:
+        return form, ""
+    if legacy_pool is False:
+        return plan, "pools all of a map with H < W, where the original pools the left H x H crop only"
+    return form, "of a map with H < W pools the left H x H crop only, as the original; legacy_pool=False pools all"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TypeVar, cast
 
 from torch import nn
@@ -30,6 +31,9 @@ def adopt(make: Callable[..., Module], module: nn.Module, legacy_pool: bool | No
         plan = verify(module, make_plan(module, fit), legacy_pool).plan
     except Differs as differs:
         raise ValueError(f"module can not be read as a BAM of layout {fit.layout.name!r}: {differs}") from differs
+    if plan.only_layer_by_layer is not None:
+        raise ValueError(f"module can not be read as a BAM: {plan.only_layer_by_layer}, which BAM does not")
+    fit = replace(fit, channel=fit.channel if plan.channel else (), spatial=fit.spatial if plan.spatial else ())
     _check_activations(module, fit)
     dilated = [cast(nn.Conv2d, module.get_submodule(row.layer)) for row in fit.spatial[1:-1]]
     state = dict(module.named_parameters(remove_duplicate=False))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from bam_fused.composition.path import path_of
 from bam_fused.composition.plan import PLAN, Plan, plan_of
@@ -24,18 +24,18 @@ class Fused:
 def _fused(original: type[nn.Module]) -> Extension:
     own, run = original.forward, _run
 
-    def forward(self: nn.Module, *args: Any, **kwargs: Any) -> Tensor:
+    def forward(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
         return run(self, own, args, kwargs)
 
     def extra_repr(self: nn.Module) -> str:
         plan = plan_of(self)
-        ours = "" if plan is None else f"layout={plan.layout!r}, combine={plan.combine!r}"
+        ours = "" if plan is None else f"layout={plan.layout!r}, combine={plan.combined!r}"
         return ", ".join(filter(None, (original.extra_repr(self), ours)))
 
     return Extension((Fused,), {"forward": standing_for(own, forward), "extra_repr": extra_repr})
 
 
-def _run(module: nn.Module, own: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+def _run(module: nn.Module, own: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """The forward of a replaced BAM: the fastest path there is, else its own."""
     plan = plan_of(module)
     if plan is not None and len(args) + len(kwargs) == 1:

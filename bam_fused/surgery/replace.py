@@ -130,7 +130,7 @@ def _entry(name: str, module: nn.Module, difference: float | None, note: str) ->
     """The entry of a module that runs a plan."""
     plan, kind = plan_of(module), original_class(module).__name__
     assert plan is not None
-    return Entry(name, kind, plan.layout, plan.combine, plan.channels, difference, True, note, paths_of(module))
+    return Entry(name, kind, plan.layout, plan.combined, plan.channels, difference, True, note, paths_of(module))
 
 
 def _verified(module: nn.Module, fit: Fit, check: bool, legacy_pool: bool | None) -> Verified:

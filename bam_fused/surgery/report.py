@@ -18,6 +18,7 @@ class Entry:
     class_name: str
     layout: str | None = None
     combine: str | None = None
+    """"sum", "product" or "max"; "channel alone" or "spatial alone" where it has, or uses, one branch."""
     channels: int | None = None
     difference: float | None = None
     """Largest absolute difference to the original on the drawn inputs; None where nothing was run."""

@@ -11,7 +11,7 @@ from implementations import (
     OfficialBAM,
     RenovamenBAM,
     STANetBAM,
-    WithItsAttention,
+    WithItsSpatialMap,
     feature_map,
     randomise,
 )
@@ -66,7 +66,12 @@ class ChannelsOnlyOnWideMaps(OfficialBAM):
         return super().forward(x) if x.shape[2] == x.shape[3] else x * (1 + torch.sigmoid(self.channel_att(x)))
 
 
-@pytest.mark.parametrize("kind", [GateTwice, NoResidual, HardSigmoid])
+class SigmoidAlone(AttentionAlone):
+    def forward(self, x):
+        return super().forward(x) - 1
+
+
+@pytest.mark.parametrize("kind", [GateTwice, HardSigmoid])
 def test_other_arithmetic(kind):
     assert_left_alone(randomise(kind(32)), "computes something else")
 
@@ -276,14 +281,22 @@ def test_meta_device_and_mixed_dtypes():
     assert not entry.replaced and "torch.float16" in entry.reason and "torch.float32" in entry.reason
 
 
-def test_what_returns_the_attention_alone_or_as_well_is_named():
-    for kind, reason in (
-        (AttentionAlone, "returns the attention alone, 1 + sigmoid(...), which its caller multiplies"),
-        (WithItsAttention, "it returns a tuple of 2 ((3, 32, 8, 8), (3, 32, 8, 8))"),
-    ):
-        bam = randomise(kind(32))
-        (entry,) = replace_bam(bam)
-        assert not entry.replaced and reason in entry.reason and type(bam) is kind
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    [
+        (NoResidual, "it returns F * sigmoid(...) without the F that a BAM adds"),
+        (SigmoidAlone, "it returns sigmoid(...) without the 1 that a BAM adds"),
+    ],
+)
+def test_what_a_bam_adds_is_missed_by_name(kind, reason):
+    assert_left_alone(randomise(kind(32)), reason)
+
+
+def test_another_tuple_is_named():
+    bam = randomise(WithItsSpatialMap(32))
+    (entry,) = replace_bam(bam)
+    assert not entry.replaced and type(bam) is WithItsSpatialMap
+    assert "it returns a tuple of 2 ((3, 32, 8, 8), (3, 1, 8, 8))" in entry.reason
 
 
 def test_a_missing_norm_and_a_missing_branch_are_named():
