@@ -114,7 +114,7 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     if not done:
         return
     described = machine.describe(torch.device(config.option.device))
-    found = results.assemble(described, config.option.set, done.values())
+    found = results.assemble(described, config.option.set, (one.result() for one in done.values()))
     terminalreporter.section("ratios")
     terminalreporter.write_line(table.terminal(found))
     if config.option.output:

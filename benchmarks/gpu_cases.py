@@ -102,7 +102,7 @@ def contest(device: torch.device, networks: bool, name: str = "readme") -> Itera
 
 def _case(case: Any, device: torch.device, plan: run.Plan) -> Line:
     (measured,) = run.run([case], device, plan, lambda label: None)
-    return {**case.key(), "rows": measured.rows, "absent": measured.absent}
+    return {**measured.result()}
 
 
 def main() -> int:

@@ -157,8 +157,7 @@ def report(folder: Path) -> None:
     lines = [line for what in ("competitors", "modules") for line in read(folder / f"{what}.jsonl")]
     cases = [{k: v for k, v in line.items() if k != "name"} for line in lines if "rows" in line]
     described = json.loads((folder / "gpu_day.json").read_text())["machines"][-1]
-    readme = {"schema": results.SCHEMA, "set": "readme", "machine": described, "cases": cases}
-    results.write(readme, folder / "readme.json")
+    results.write(results.assemble(described, "readme", cases), folder / "readme.json")
     command = (sys.executable, "-m", "bam_fused", "report", str(folder / "readme.json"))
     subprocess.run(command, cwd=ROOT, check=True)
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 
@@ -32,10 +31,6 @@ class Case:
 
     def label(self) -> str:
         return f"{self.operation} {self.shape} {self.dtype} {self.memory_format} {self.mode}"
-
-    def key(self) -> dict[str, Any]:
-        """The case as it stands in a results file."""
-        return {**asdict(self), "shape": list(self.shape)}
 
     @property
     def torch_dtype(self) -> torch.dtype:

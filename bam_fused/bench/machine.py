@@ -8,10 +8,10 @@ import platform
 import re
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
 
 import torch
 
+from bam_fused.bench.results import Machine
 from bam_fused.version import __version__
 
 
@@ -55,7 +55,7 @@ def load_per_core() -> float:
     return os.getloadavg()[0] / (os.cpu_count() or 1) if hasattr(os, "getloadavg") else 0.0
 
 
-def describe(device: torch.device) -> dict[str, Any]:
+def describe(device: torch.device) -> Machine:
     """Device, versions, threads, load and time, as they go into a results file."""
     return {
         "device": device_name(device),

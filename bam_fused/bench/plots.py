@@ -13,7 +13,7 @@ from typing import Any
 from bam_fused.bench import table
 from bam_fused.bench.cases import FIRST
 from bam_fused.bench.extras import need
-from bam_fused.bench.results import Results, row
+from bam_fused.bench.results import CaseResult, MemoryKey, Results, figures, row
 
 COLORS = {
     "original": "#c3c3c3",
@@ -86,7 +86,7 @@ def horizontal_bars(
     axis.set_xlim(0, largest * 1.12)
 
 
-def _shown(cases: Sequence[dict[str, Any]]) -> list[str]:
+def _shown(cases: Sequence[CaseResult]) -> list[str]:
     present = table.competitors_of(cases)
     return [name for name in COLORS if name in present]
 
@@ -102,7 +102,7 @@ def _legend(result: Any) -> None:
     result.legend(unique.values(), unique.keys(), loc="outside lower center", ncols=len(unique), frameon=False)
 
 
-def _shape(case: dict[str, Any]) -> str:
+def _shape(case: CaseResult) -> str:
     return f"{'x'.join(map(str, case['shape']))}\n{case['memory_format']}"
 
 
@@ -114,10 +114,10 @@ def _dtype(results: Results) -> str:
 def roofline(results: Results) -> Any | None:
     """Useful bytes per second of each competitor beside what a copy reaches; None where no case has a floor."""
     dtype = _dtype(results)
-    panels: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    panels: dict[tuple[str, str], list[CaseResult]] = {}
     for key, cases in table.groups(results).items():
         for case in cases:
-            known = tuple(case["shape"]) in FIRST and "floor_passes" in (row(case, "fused") or {})
+            known = tuple(case["shape"]) in FIRST and "floor_passes" in figures(case, "fused")
             if known and case["dtype"] == dtype and key[1] != "forward":
                 panels.setdefault(key, []).append(case)
     if not panels:
@@ -142,7 +142,7 @@ def roofline(results: Results) -> Any | None:
     return figure(*size, 1, len(panels), f"How near to a copy: {results['machine']['device']}", draw)
 
 
-def _rate(case: dict[str, Any], name: str) -> float | None:
+def _rate(case: CaseResult, name: str) -> float | None:
     """Useful GB per second."""
     found = row(case, name)
     return found["bytes_per_second"] / 1e9 if found and "bytes_per_second" in found else None
@@ -150,7 +150,7 @@ def _rate(case: dict[str, Any], name: str) -> float | None:
 
 def latency_against_batch(results: Results) -> Any | None:
     """Latency over batch size for every feature map that was measured at three batches or more; None where none was."""
-    panels: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    panels: dict[tuple[Any, ...], list[CaseResult]] = {}
     for (operation, mode), cases in table.groups(results).items():
         for case in cases:
             if mode != "forward" and case["dtype"] == _dtype(results):
@@ -190,23 +190,26 @@ def latency_against_batch(results: Results) -> Any | None:
 
 def memory(results: Results) -> Any | None:
     """Peak and saved memory in training, in sizes of x; None where no training was measured."""
-    cases: list[dict[str, Any]] = []
+    cases: list[CaseResult] = []
     for (_, mode), found in table.groups(results).items():
         if mode == "forward+backward" and found[0]["operation"] != "bam_resnet50":  # one group of bars per operation
             known = [case for case in found if tuple(case["shape"]) in FIRST]
-            cases += [case for case in known if "saved_bytes" in (row(case, "fused") or {})][:1]
+            cases += [case for case in known if "saved_bytes" in figures(case, "fused")][:1]
     if not cases:
         return None
 
-    def passes(case: dict[str, Any], name: str, key: str) -> float | None:
-        found = row(case, name) or {}
+    def passes(case: CaseResult, name: str, key: MemoryKey) -> float | None:
+        found = figures(case, name)
         n, c, h, w = case["shape"]
         itemsize = {"float64": 8, "float32": 4}.get(case["dtype"], 2)
         return found[key] / (n * c * h * w * itemsize) if key in found else None
 
     def draw(axes: Any) -> None:
-        titles = (("saved_bytes", "kept from forward to backward"), ("peak_bytes", "peak of forward and backward"))
-        for axis, (key, title) in zip(axes[0], titles, strict=True):
+        titles: dict[MemoryKey, str] = {
+            "saved_bytes": "kept from forward to backward",
+            "peak_bytes": "peak of forward and backward",
+        }
+        for axis, (key, title) in zip(axes[0], titles.items(), strict=True):
             series = {name: [passes(case, name, key) for case in cases] for name in _shown(cases)}
             labels = [f"{case['operation']}\n{_shape(case)}, {case['dtype']}" for case in cases]
             horizontal_bars(axis, labels, series, lambda value: f"{value:.2g}")

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
 
 from bam_fused.bench import table
-from bam_fused.bench.results import Results, over_fused, row
+from bam_fused.bench.results import CaseResult, Results, over_fused, row
 
 BEGIN = "<!-- bam-fused report: begin -->"
 END = "<!-- bam-fused report: end -->"
 
 
-def _line(case: dict[str, Any]) -> list[str] | None:
+def _line(case: CaseResult) -> list[str] | None:
     fused, clone = row(case, "fused"), row(case, "clone")
     if fused is None:
         return None

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass, field
 
 import torch
 
@@ -12,6 +11,7 @@ from bam_fused.bench import check, competitors, memory, timing
 from bam_fused.bench.cases import Case
 from bam_fused.bench.operations import DESCRIPTIONS
 from bam_fused.bench.problem import Competitor, Problem, caller, forward_call
+from bam_fused.bench.results import CaseResult, Figures, Row
 from bam_fused.bench.timing import Call, Effort, Quantiles
 
 CEILINGS = ("copy", "clone")
@@ -41,12 +41,25 @@ class Measured:
     """One case: a row per competitor, the samples behind them, and who is absent and why."""
 
     case: Case
-    rows: list[dict[str, Any]] = field(default_factory=list)
+    rows: list[Row] = field(default_factory=list)
     samples: dict[str, list[float]] = field(default_factory=dict)
     absent: dict[str, str] = field(default_factory=dict)
 
-    def row(self, competitor: str) -> dict[str, Any] | None:
+    def row(self, competitor: str) -> Row | None:
         return next((row for row in self.rows if row["competitor"] == competitor), None)
+
+    def result(self) -> CaseResult:
+        """As it stands in a results file."""
+        case = self.case
+        return {
+            "operation": case.operation,
+            "shape": list(case.shape),
+            "dtype": case.dtype,
+            "memory_format": case.memory_format,
+            "mode": case.mode,
+            "rows": self.rows,
+            "absent": self.absent,
+        }
 
 
 def _reason(failure: Exception) -> str:
@@ -78,7 +91,7 @@ def measure(case: Case, device: torch.device, plan: Plan) -> Measured:
     problem = DESCRIPTIONS[case.operation].problem(case, device)
     reference = check.expected(case, problem)
     calls: dict[str, Call] = {}
-    rows: dict[str, dict[str, Any]] = {}
+    figures: dict[str, Figures] = {}
     for name, build in _entrants(case, problem, plan).items():
         try:
             competitor = build()
@@ -88,28 +101,30 @@ def measure(case: Case, device: torch.device, plan: Plan) -> Measured:
             measured.absent[name] = _reason(failure)
             continue
         calls[name] = call
-        rows[name] = {"error": off, **(_memory(case, name, competitor, problem, call, device) if plan.memory else {})}
+        figures[name] = {"error": off}
+        if plan.memory:
+            figures[name] |= _memory(case, name, competitor, problem, call, device)
         if device.type == "cuda":
-            rows[name] |= {"launches": memory.launches(call), "host_s": timing.host_seconds(call, device)}
+            figures[name] |= {"launches": memory.launches(call), "host_s": timing.host_seconds(call, device)}
             try:
                 replay = competitors.graphed(call)
-                rows[name + GRAPH] = {"error": check.verify(replay(), reference, case.torch_dtype, problem)}
+                figures[name + GRAPH] = {"error": check.verify(replay(), reference, case.torch_dtype, problem)}
                 calls[name + GRAPH] = replay
             except Exception as failure:
                 measured.absent[name + GRAPH] = _reason(failure)
     del reference
     calls |= _ceilings(case, problem)
     measured.samples = timing.interleave(calls, device, plan.effort)
-    _add_rows(measured, rows)
+    _add_rows(measured, figures)
     return measured
 
 
 def _memory(
     case: Case, name: str, competitor: Competitor, problem: Problem, call: Call, device: torch.device
-) -> dict[str, Any]:
+) -> Figures:
     if name == "onnxruntime":
         return {}  # it does not allocate through PyTorch
-    figures = {"peak_bytes": memory.peak_bytes(call, device)}
+    figures: Figures = {"peak_bytes": memory.peak_bytes(call, device)}
     if case.mode != "inference":
         forward = forward_call(competitor, problem.inputs)
         figures["saved_bytes"] = memory.saved_bytes(forward, competitor.parameters)
@@ -125,11 +140,11 @@ def _ceilings(case: Case, problem: Problem) -> dict[str, Call]:
     return {"copy": lambda: warm.copy_(x), "clone": lambda: x.clone()}
 
 
-def _add_rows(measured: Measured, rows: dict[str, dict[str, Any]]) -> None:
+def _add_rows(measured: Measured, figures: dict[str, Figures]) -> None:
     samples, case = measured.samples, measured.case
     for name, times in samples.items():
         latency = Quantiles.of(times)
-        row = {"competitor": name, "seconds": asdict(latency), "rounds": len(times), **rows.get(name, {})}
+        row: Row = {"competitor": name, "seconds": latency.spread(), "rounds": len(times), **figures.get(name, {})}
         passes = 2.0 if name in CEILINGS else DESCRIPTIONS[case.operation].passes(case.mode)
         if passes:
             row["floor_passes"] = passes
@@ -138,7 +153,7 @@ def _add_rows(measured: Measured, rows: dict[str, dict[str, Any]]) -> None:
         if name.startswith("compile") and COMPILED in samples:
             ours = COMPILED
         if name != ours and ours in samples:
-            row["over_fused"] = asdict(timing.ratio(times, samples[ours]))
+            row["over_fused"] = timing.ratio(times, samples[ours]).spread()
         measured.rows.append(row)
 
 

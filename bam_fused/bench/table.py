@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
-from bam_fused.bench.results import Results, over_fused, row
+from bam_fused.bench.results import MEMORY, CaseResult, Results, figures, over_fused, row
 
 Row = Sequence[str]
 
@@ -47,49 +46,49 @@ def times(value: float | None) -> str:
     return "-" if value is None else f"{value:.2f}x"
 
 
-def competitors_of(cases: Iterable[dict[str, Any]]) -> list[str]:
+def competitors_of(cases: Iterable[CaseResult]) -> list[str]:
     """Every competitor of some cases, in the order in which they first come."""
     return list(dict.fromkeys(row["competitor"] for case in cases for row in case["rows"]))
 
 
-def _shape(case: dict[str, Any]) -> str:
+def _shape(case: CaseResult) -> str:
     return f"({','.join(map(str, case['shape']))}) {case['dtype']} {case['memory_format']}"
 
 
-def latency_table(cases: Sequence[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
+def latency_table(cases: Sequence[CaseResult]) -> tuple[list[str], list[list[str]]]:
     """One line per case: the median latency of each competitor and how many times as long as the fused one it takes."""
     names = competitors_of(cases)
     rows = []
     for case in cases:
-        fused = row(case, "fused") or {}
+        fused = figures(case, "fused")
         rate = f"{fused['bytes_per_second'] / 1e9:.1f} GB/s" if "bytes_per_second" in fused else "-"
         rows.append([_shape(case), *(_latency(case, name) for name in names), rate])
     return ["shape", *names, "fused, useful"], rows
 
 
-def _latency(case: dict[str, Any], name: str) -> str:
+def _latency(case: CaseResult, name: str) -> str:
     found, over = row(case, name), over_fused(case, name)
     if found is None:
         return "-"
     return seconds(found["seconds"]["median"]) + (f" {times(over['median'])}" if over else "")
 
 
-def memory_table(cases: Sequence[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
+def memory_table(cases: Sequence[CaseResult]) -> tuple[list[str], list[list[str]]]:
     """One line per case: peak and saved bytes of each competitor that has them."""
-    names = [name for name in competitors_of(cases) if any("peak_bytes" in (row(case, name) or {}) for case in cases)]
+    names = [name for name in competitors_of(cases) if any("peak_bytes" in figures(case, name) for case in cases)]
     rows = []
     for case in cases:
         cells = [_shape(case)]
         for name in names:
-            found = row(case, name) or {}
-            cells += [size(found[key]) if key in found else "-" for key in ("peak_bytes", "saved_bytes")]
+            found = figures(case, name)
+            cells += [size(found[key]) if key in found else "-" for key in MEMORY]
         rows.append(cells)
     return ["shape", *(f"{name} {what}" for name in names for what in ("peak", "saved"))], rows
 
 
-def groups(results: Results) -> dict[tuple[str, str], list[dict[str, Any]]]:
+def groups(results: Results) -> dict[tuple[str, str], list[CaseResult]]:
     """The cases that have figures, by operation and mode, in the order of the run."""
-    found: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    found: dict[tuple[str, str], list[CaseResult]] = {}
     for case in results["cases"]:
         if case["rows"]:
             found.setdefault((case["operation"], case["mode"]), []).append(case)
@@ -117,7 +116,7 @@ def terminal(results: Results) -> str:
             f"\n{operation}, {mode}: median latency, and how many times as long as fused (above 1: fused is faster)\n"
         )
         parts.append(head + text_table(*latency_table(cases)))
-        if any("peak_bytes" in (row(case, "fused") or {}) for case in cases):
+        if any("peak_bytes" in figures(case, "fused") for case in cases):
             parts.append(f"\n{operation}, {mode}: peak and saved memory\n" + text_table(*memory_table(cases)))
     missing = absences(results)
     if missing:

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 
 import torch
 
+from bam_fused.bench.results import Spread
+
 Call = Callable[[], object]
 
 CYCLES_PER_SECOND = 2e9  # of a GPU's clock, about: a spin is rather too long than too short
@@ -29,6 +31,10 @@ class Quantiles:
     median: float
     low: float
     high: float
+
+    def spread(self) -> Spread:
+        """As it stands in a results file."""
+        return {"median": self.median, "low": self.low, "high": self.high}
 
     @staticmethod
     def of(values: list[float]) -> Quantiles:

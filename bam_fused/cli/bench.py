@@ -75,7 +75,8 @@ def run(options: argparse.Namespace) -> int:
         print("Other work is running on this machine: the figures will be worse than it can do.", file=sys.stderr)
     cases = chosen_cases(options)
     progress = Progress(len(cases))
-    found = results.assemble(described, options.set, measure_all(cases, device, plan_of(options), progress))
+    measured = measure_all(cases, device, plan_of(options), progress)
+    found = results.assemble(described, options.set, (one.result() for one in measured))
     progress.close()
     print(table.terminal(found))
     folder = options.output or results.FOLDER / described["slug"]

@@ -3,18 +3,38 @@
 from __future__ import annotations
 
 import copy
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from bam_fused.bench import plots, readme, results, table
 from bam_fused.bench.compare import compare
 
-MACHINE = {"device": "made up", "slug": "made-up", "type": "cpu", "threads": 2, "bam_fused": "0", "torch": "2"}
+RESULTS = Path(__file__).parents[2] / results.FOLDER
+
+MACHINE: results.Machine = {
+    "device": "made up",
+    "slug": "made-up",
+    "type": "cpu",
+    "threads": 2,
+    "bam_fused": "0",
+    "torch": "2",
+    "triton": None,
+    "onnxruntime": "1",
+    "python": "3",
+    "system": "none",
+    "load_per_core_before": 0,
+    "when": "2020-01-01T00:00:00+00:00",
+}
 
 
 def _row(name: str, seconds: float, ratio: float | None = None, **more: object) -> dict[str, object]:
-    row = {"competitor": name, "seconds": {"median": seconds, "low": 0.9 * seconds, "high": 1.1 * seconds}, **more}
+    spread = {"median": seconds, "low": 0.9 * seconds, "high": 1.1 * seconds}
+    row = {"competitor": name, "seconds": spread, "rounds": 7, **more}
     if ratio is not None:
         row["over_fused"] = {"median": ratio, "low": 0.95 * ratio, "high": 1.05 * ratio}
     return row
@@ -31,8 +51,7 @@ def _run() -> results.Results:
             ]
             case = {"operation": "gate", "shape": [batch, 256, 56, 56], "dtype": "float32", "memory_format": "NCHW"}
             cases.append({**case, "mode": mode, "rows": rows, "absent": {"compile": "RuntimeError: no compiler"}})
-    machine = {**MACHINE, "when": "2020-01-01T00:00:00+00:00"}
-    return {"schema": results.SCHEMA, "set": "readme", "machine": machine, "cases": cases}
+    return results.assemble(copy.copy(MACHINE), "readme", cases)
 
 
 def test_results_survive_the_file(tmp_path: Path) -> None:
@@ -44,6 +63,42 @@ def test_another_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "other.json").write_text('{"schema": 0}')
     with pytest.raises(ValueError, match=r"other\.json is not a results file"):
         results.read(tmp_path / "other.json")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "match"),
+    [
+        (lambda run: run.pop("machine"), "results has no machine"),
+        (lambda run: run["machine"].update(triton=3), r"machine\.triton must be str.*got 3"),
+        (lambda run: run["cases"][1]["rows"][0].pop("seconds"), r"cases\[1\]\.rows\[0\] has no seconds"),
+        (lambda run: run["cases"][1]["rows"][1]["seconds"].update(low="1"), r"rows\[1\]\.seconds\.low must be float"),
+        (lambda run: run["cases"][0].update(shape=[1, 2.5]), r"cases\[0\]\.shape\[1\] must be int, got 2\.5"),
+        (lambda run: run["cases"][0].update(absent={"compile": None}), r"absent\.compile must be str"),
+        (lambda run: run["cases"][0].update(rows={}), r"rows must be list"),
+    ],
+)
+def test_a_file_of_another_shape_is_refused_by_what_is_wrong(
+    tmp_path: Path, spoil: Callable[[Any], object], match: str
+) -> None:
+    found = _run()
+    spoil(found)
+    with pytest.raises(ValueError, match=match):
+        results.read(results.write(found, tmp_path / "run.json"))
+
+
+def test_reading_imports_nothing_that_measures_or_competes() -> None:
+    code = (
+        "import sys; from bam_fused.bench import compare, results, table; "
+        "print(sorted(name for name in sys.modules if name.startswith(('bam_fused.bench.', 'bam_fused.models'))"
+        "), {'onnx', 'onnxruntime', 'timm', 'pytorchcv', 'torchvision', 'torch._inductor'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == f"{['bam_fused.bench.' + name for name in ('compare', 'results', 'table')]} set()"
+
+
+@pytest.mark.parametrize("path", sorted(RESULTS.glob("*/readme.json")), ids=lambda path: path.parent.name)
+def test_committed_results_can_be_read(path: Path) -> None:
+    assert results.read(path)["cases"]
 
 
 def test_the_terminal_shows_latency_ratio_and_absence() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from dataclasses import replace
 
 import pytest
@@ -28,14 +29,16 @@ def test_every_operation_and_mode(operation: str, mode: str) -> None:
     assert measured.absent == {}
     names = [row["competitor"] for row in measured.rows]
     assert names == [*DESCRIPTIONS[operation].competitors, *CEILINGS]
-    fused = measured.row("fused")
-    assert fused is not None
-    assert fused["seconds"]["low"] <= fused["seconds"]["median"] <= fused["seconds"]["high"]
-    assert fused["error"] < 1e-3
-    assert ("saved_bytes" in fused) == (mode != "inference")
-    eager = measured.row("eager")
-    assert eager is not None
-    assert eager["over_fused"]["median"] > 0
+    rows = {row["competitor"]: row for row in measured.rows}
+    for name, row in rows.items():
+        assert row["rounds"] == len(measured.samples[name]) == 2
+        assert row["seconds"]["median"] == statistics.median(measured.samples[name])
+        ratios = [a / b for a, b in zip(measured.samples[name], measured.samples["fused"], strict=True)]
+        assert row.get("over_fused", {"median": 1})["median"] == pytest.approx(statistics.median(ratios))
+    for name in DESCRIPTIONS[operation].competitors:
+        assert rows[name]["error"] < 1e-3
+        assert ("saved_bytes" in rows[name]) == (mode != "inference")
+        assert rows[name]["peak_bytes"] > 0
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16", "float64"])
@@ -43,6 +46,8 @@ def test_every_operation_and_mode(operation: str, mode: str) -> None:
 def test_every_dtype_and_format(dtype: str, memory_format: str) -> None:
     measured = measure(Case("gate", TINY, dtype, memory_format, "forward+backward"), CPU, PLAN)
     assert measured.absent == {}
+    unit = torch.finfo(getattr(torch, dtype)).eps
+    assert all(row["error"] < 30 * unit for row in measured.rows if row["competitor"] not in CEILINGS)
 
 
 def test_a_wrong_competitor_gets_no_figure(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,7 +65,8 @@ def test_a_wrong_competitor_gets_no_figure(monkeypatch: pytest.MonkeyPatch) -> N
     assert "off by" in measured.absent["wrong"]
     assert measured.row("broken") is None
     assert measured.absent["broken"].startswith("RuntimeError")
-    assert measured.row("fused") is not None
+    assert not {"wrong", "broken"} & set(measured.samples), "a wrong one is not even timed"
+    assert [row["competitor"] for row in measured.rows] == [*DESCRIPTIONS["gate"].competitors, *CEILINGS]
 
 
 def test_a_case_that_cannot_be_built_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,9 +91,11 @@ def test_only_keeps_the_named_ones() -> None:
 def test_compile_and_onnx_runtime_compete_on_the_same_inputs() -> None:
     pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
     pytest.importorskip("onnxscript", reason="onnxscript is not installed")
-    measured = measure(Case("global_avg_pool", TINY), CPU, replace(PLAN, onnx=True))
+    measured = measure(Case("global_avg_pool", TINY), CPU, replace(PLAN, onnx=True, compile_modes=("default",)))
     assert measured.absent == {}
-    assert measured.row("onnxruntime") is not None
+    rows = {row["competitor"]: row for row in measured.rows}
+    for name in ("compile", "onnxruntime"):
+        assert rows[name]["error"] < 1e-6 and rows[name]["over_fused"]["median"] > 0
 
 
 def test_error_is_relative_and_sees_nan() -> None:

@@ -48,9 +48,7 @@ def main() -> None:
     shape = (2, 16, 14, 14)
     x = torch.randn(shape)
     tensors = (x, x, torch.randn(2, 16), torch.randn(2, 1, 14, 14), x, torch.empty(2, 16), torch.empty(2, 1, 14, 14))
-    prepared = gate_backward.prepare(*((*describe(t)[:3], DEVICE) for t in tensors[:4]), "sum")
-    assert prepared is not None
-    launch = prepared.launch
+    launch = gate_backward.prepare(*((*describe(t)[:3], DEVICE) for t in tensors[:4]), "sum").launch
     current = 0
     entered = []
 
