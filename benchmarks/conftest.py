@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import replay
 import torch
 
-from bam_fused.bench import machine, replay, results, table
+from bam_fused.bench import machine, results, table
 from bam_fused.bench.cases import Case
 from bam_fused.bench.competitors import COMPILE_MODES
 from bam_fused.bench.operations import DESCRIPTIONS
@@ -73,7 +74,7 @@ def _id(case: Case, competitor: str) -> str:
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Note who is left after -k and the like, so that nobody is compiled for nothing."""
     for item in session.items:
-        parameters = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
+        parameters: dict[str, Any] = getattr(getattr(item, "callspec", None), "params", {})
         if "competitor" in parameters:
             session.config.stash[WANTED].setdefault(parameters["case"], set()).add(parameters["competitor"])
 

@@ -16,6 +16,7 @@ import argparse
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -45,16 +46,14 @@ def kernels(device: torch.device, shapes: tuple[tuple[int, ...], ...] = SHAPES) 
         for dtype in (torch.bfloat16, torch.float32):
             for layout in FORMATS:
                 name = f"{'x'.join(map(str, shape))} {str(dtype)[6:]} {layout}"
-                yield f"copy_ {name}", lambda s=shape, d=dtype, f=layout: _copy(s, d, f, device)
+                yield f"copy_ {name}", partial(_copy, shape, dtype, layout, device)
                 for description in DESCRIPTIONS.values():
                     for operator in description.operators:
                         for backend in OPERATORS[operator].backends:
                             if (backend == "cpu") == (device.type == "cpu"):
                                 yield (
                                     f"{operator} {backend} {name}",
-                                    lambda o=operator, b=backend, s=shape, d=dtype, f=layout: _kernel(
-                                        o, b, s, d, f, device
-                                    ),
+                                    partial(_kernel, operator, backend, shape, dtype, layout, device),
                                 )
 
 
@@ -97,7 +96,7 @@ def contest(device: torch.device, networks: bool, name: str = "readme") -> Itera
     plan = run.Plan(effort=timing.Effort(seconds=1.5, least=7), onnx=False)
     for case in sets.cases_of(name):
         if bool(DESCRIPTIONS[case.operation].operators) != networks:
-            yield case.label(), lambda case=case: _case(case, device, plan)
+            yield case.label(), partial(_case, case, device, plan)
 
 
 def _case(case: Any, device: torch.device, plan: run.Plan) -> Line:

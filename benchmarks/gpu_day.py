@@ -28,7 +28,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -157,7 +157,7 @@ def report(folder: Path) -> None:
     lines = [line for what in ("competitors", "modules") for line in read(folder / f"{what}.jsonl")]
     cases = [{k: v for k, v in line.items() if k != "name"} for line in lines if "rows" in line]
     described = json.loads((folder / "gpu_day.json").read_text())["machines"][-1]
-    results.write(results.assemble(described, "readme", cases), folder / "readme.json")
+    results.write(results.assemble(described, "readme", cast(list[results.CaseResult], cases)), folder / "readme.json")
     command = (sys.executable, "-m", "bam_fused", "report", str(folder / "readme.json"))
     subprocess.run(command, cwd=ROOT, check=True)
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-
-from bam_fused.bench import replay
+import replay
 
 
 @pytest.mark.benchmark(timer=replay.clock)

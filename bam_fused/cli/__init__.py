@@ -8,10 +8,10 @@ from collections.abc import Sequence
 
 from bam_fused.backends import BackendUnavailable
 from bam_fused.bench.extras import MissingExtra
-from bam_fused.cli import bench, demo, info, ledger, report, visualize
+from bam_fused.cli import bench, demo, info, report, visualize
 from bam_fused.version import __version__
 
-COMMANDS = (info, demo, bench, ledger, report, visualize)
+COMMANDS = (info, demo, bench, report, visualize)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -1,4 +1,4 @@
-"""bam-fused report: tables and plots from results files, the README's table, and what moved since a baseline."""
+"""bam-fused report: tables and plots from results files, and what moved since a baseline."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from bam_fused.bench import plots, readme, results, table
+from bam_fused.bench import plots, results, table
 from bam_fused.bench.compare import compare
 from bam_fused.bench.extras import MissingExtra
 from bam_fused.bench.results import Results
@@ -16,10 +16,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "results", nargs="*", type=Path, help="results files (default: every benchmarks/results/<device>/readme.json)"
     )
-    parser.add_argument(
-        "--readme", type=Path, help="refresh the marked section of this file with the tables and plots (default: README.md "
-        "where it has one, if no results are named)"
-    )  # fmt: skip
     parser.add_argument(
         "--against", type=Path, help="an earlier results file: print the ratios that moved beyond noise since; exit 1 if "
         "one got worse"
@@ -53,19 +49,12 @@ def run(options: argparse.Namespace) -> int:
     paths = options.results or sorted(results.FOLDER.glob("*/readme.json"))
     if not paths:
         raise FileNotFoundError(f"no results in {results.FOLDER}: run `bam-fused bench --set readme` first")
-    sections, pictures, status = [], [], 0
+    status = 0
     for path in paths:
         found = results.read(path)
         print(table.terminal(found) + "\n")
-        sections.append(readme.section(found))
         if not options.no_plots:
-            pictures += plot(found, path.parent)
+            plot(found, path.parent)
         if options.against:
             status |= moved(found, results.read(options.against))
-    page = options.readme
-    if page is None and not options.results and readme.has_section(Path("README.md")):
-        page = Path("README.md")
-    if page is not None:
-        readme.refresh(page, sections, pictures)
-        print(f"written: {page}")
     return status

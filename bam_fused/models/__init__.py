@@ -2,8 +2,7 @@
 
 Every function takes `num_classes` and passes further keyword arguments to `BAM`, so that the paper's ablations are
 arguments: ``branches="channel"``, ``combine="max"``, ``reduction=4``, ``dilation=1``. Defaults are the paper's.
-`load_official` reads the authors' checkpoints, ``import bam_fused.models.timm`` registers BAM networks with timm, and
-``python -m bam_fused.models.table`` counts parameters and multiply-adds beside the paper's numbers.
+`load_official` reads the authors' checkpoints, and ``import bam_fused.models.timm`` registers BAM networks with timm.
 """
 
 from bam_fused.models.densenet import cifar_densenet100

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
+from ledger import main
 from torch import Tensor
+from traffic.counter import DispatchCounter, Traffic, touched_bytes
+from traffic.entries import COLUMNS, Entry, count, entries, table
+from traffic.inductor import arrays_of, loop_nests
 
 from bam_fused import backends
-from bam_fused.bench.ledger import entries
-from bam_fused.bench.ledger.entries import COLUMNS, Entry, count, table
-from bam_fused.bench.ledger.inductor import arrays_of, loop_nests
-from bam_fused.bench.ledger.traffic import DispatchCounter, Traffic, touched_bytes
 from bam_fused.bench.operations import DESCRIPTIONS
 from bam_fused.bench.problem import Competitor
 
@@ -105,3 +107,19 @@ def test_the_table_puts_the_floor_last() -> None:
     head, rows = table(found)
     assert head[1:] == [name for name in COLUMNS if name in ("eager", "fused")] + ["floor"]
     assert rows == [["gate forward", "2.00 (1)", "2.00 (1)", "2"]]
+
+
+def test_ledger_prints_passes_and_floor(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["--operation", "gate", "--no-compile"])
+    head, _, forward, backward = (line.split() for line in capsys.readouterr().out.splitlines())
+    assert head[-2:] == ["fused", "floor"]
+    assert (forward[:4], forward[-1]) == (["gate", "forward", "8.01", "(4)"], "2")
+    assert (backward[:4], backward[-1]) == (["gate", "backward", "11.01", "(5)"], "3")
+
+
+def test_ledger_writes_its_page(tmp_path: Path) -> None:
+    page = tmp_path / "ledger.md"
+    main(["--operation", "gate", "--no-compile", "--output", str(page)])
+    text = page.read_text()
+    assert text.index("## NCHW") < text.index("## NHWC")
+    assert text.count("| gate backward | 11.01 (5) |") == 2

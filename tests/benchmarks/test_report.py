@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import readme
 
-from bam_fused.bench import plots, readme, results, table
+from bam_fused.bench import plots, results, table
 from bam_fused.bench.compare import compare
 
-RESULTS = Path(__file__).parents[2] / results.FOLDER
+ROOT = Path(__file__).parents[2]
 
 MACHINE: results.Machine = {
     "device": "made up",
@@ -96,7 +97,9 @@ def test_reading_imports_nothing_that_measures_or_competes() -> None:
     assert done.stdout.strip() == f"{['bam_fused.bench.' + name for name in ('compare', 'results', 'table')]} set()"
 
 
-@pytest.mark.parametrize("path", sorted(RESULTS.glob("*/readme.json")), ids=lambda path: path.parent.name)
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / results.FOLDER).glob("*/readme.json")), ids=lambda path: path.parent.name
+)
 def test_committed_results_can_be_read(path: Path) -> None:
     assert results.read(path)["cases"]
 
@@ -126,6 +129,22 @@ def test_the_readme_section_is_renewed_and_the_rest_kept(tmp_path: Path) -> None
         assert "old" not in text
         assert text.count("| 8x256x56x56 float32 NCHW | 8 ms (7.2 ms-8.8 ms) | 4.00x | - | - | 4.0 | 91% |") == 2
         assert "](benchmarks/a.png)" in text
+
+
+def test_the_readme_is_written_from_results_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    page = tmp_path / "README.md"
+    page.write_text(f"{readme.BEGIN}\n{readme.END}\n")
+    files = [str(results.write(_run(), tmp_path / f"{number}.json")) for number in range(2)]
+    readme.main([*files, "--readme", str(page), "--no-plots"])
+    assert capsys.readouterr().out == f"written: {page}\n"
+    assert page.read_text().count("**gate, inference**") == 2
+
+
+def test_the_readmes_section_is_of_the_committed_results() -> None:
+    """Every table of the README is what the committed files say."""
+    text = (ROOT / "README.md").read_text()
+    for path in sorted((ROOT / results.FOLDER).glob("*/readme.json")):
+        assert readme.section(results.read(path)) in text, "run: python benchmarks/readme.py"
 
 
 @pytest.mark.parametrize("text", ["nothing", readme.BEGIN, readme.END + readme.BEGIN, 2 * (readme.BEGIN + readme.END)])

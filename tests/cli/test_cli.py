@@ -13,7 +13,7 @@ import torch
 
 import bam_fused
 from bam_fused import __version__, backends
-from bam_fused.bench import readme, results
+from bam_fused.bench import results
 from bam_fused.bench.extras import MissingExtra, need
 from bam_fused.cli import main
 
@@ -84,28 +84,21 @@ def test_bench_then_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert found["machine"]["torch"] == torch.__version__
     assert [row["competitor"] for row in found["cases"][0]["rows"]] == ["eager", "fused", "copy", "clone"]
 
-    page = tmp_path / "README.md"
-    page.write_text(f"{readme.BEGIN}\n{readme.END}\n")
-    arguments = ["report", str(tmp_path / "tiny.json"), "--no-plots", "--readme", str(page)]
-    assert main([*arguments, "--against", str(tmp_path / "tiny.json")]) == 0
-    assert "**gate, inference**" in page.read_text()
+    file = str(tmp_path / "tiny.json")
+    assert main(["report", file, "--no-plots", "--against", file]) == 0
     assert "0 moved beyond noise" in capsys.readouterr().out
 
 
-def test_report_finds_the_results_and_the_readme(
+def test_report_finds_the_results(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     folder = tmp_path / results.FOLDER / "here"
     assert main([*TINY, "--operation", "gate", "--only", "eager", "--no-plots", "--output", str(folder)]) == 0
     (folder / "tiny.json").rename(folder / "readme.json")
-    page = tmp_path / "README.md"
-    page.write_text("no section\n")
+    capsys.readouterr()
     assert main(["report", "--no-plots"]) == 0
-    assert page.read_text() == "no section\n"
-    page.write_text(f"{readme.BEGIN}\n{readme.END}\n")
-    assert main(["report", "--no-plots"]) == 0
-    assert "**gate, inference**" in page.read_text()
+    assert "gate, inference: median latency" in capsys.readouterr().out
 
 
 def test_bench_fails_when_the_fused_one_has_no_figure(
@@ -127,19 +120,3 @@ def test_report_without_results(
 def test_a_missing_extra_is_named() -> None:
     with pytest.raises(MissingExtra, match=r'no_such_package is not installed: pip install "bam_fused\[demo\]"'):
         need("no_such_package.deep", "demo")
-
-
-def test_ledger_prints_passes_and_floor(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["ledger", "--operation", "gate", "--no-compile"]) == 0
-    head, _, forward, backward = (line.split() for line in capsys.readouterr().out.splitlines())
-    assert head[-2:] == ["fused", "floor"]
-    assert (forward[:4], forward[-1]) == (["gate", "forward", "8.01", "(4)"], "2")
-    assert (backward[:4], backward[-1]) == (["gate", "backward", "11.01", "(5)"], "3")
-
-
-def test_ledger_writes_its_page(tmp_path: Path) -> None:
-    page = tmp_path / "ledger.md"
-    assert main(["ledger", "--operation", "gate", "--no-compile", "--output", str(page)]) == 0
-    text = page.read_text()
-    assert text.index("## NCHW") < text.index("## NHWC")
-    assert text.count("| gate backward | 11.01 (5) |") == 2

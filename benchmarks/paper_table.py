@@ -1,7 +1,9 @@
 """Parameters and multiply-adds of the paper's networks beside the paper's numbers, as a markdown table.
 
-``python -m bam_fused.models.table > benchmarks/paper_table.md``. Networks are built and run on the meta device, which takes
-seconds and no memory. A difference is written down with its reason; no network is bent to remove one.
+    python benchmarks/paper_table.py > benchmarks/paper_table.md
+
+Networks are built and run on the meta device, which takes seconds and no memory. A difference is written down with its
+reason; no network is bent to remove one.
 """
 
 from __future__ import annotations
@@ -180,7 +182,7 @@ def markdown() -> str:
     lines = [
         "# The paper's networks, counted",
         "",
-        "Written by `python -m bam_fused.models.table`. Parameters in millions and multiply-adds in billions (what the",
+        "Written by `python benchmarks/paper_table.py`. Parameters in millions and multiply-adds in billions (what the",
         "paper calls GFLOPs) of `bam_fused.models`, with as many decimals as the paper prints, - where it prints nothing.",
     ]
     for table, entries in ROWS.items():

@@ -1,15 +1,26 @@
-"""The section of the README that the benchmarks write: a table between two HTML comments, never edited by hand."""
+"""The section of the README that the benchmarks write: tables between two HTML comments, never edited by hand.
+
+    python benchmarks/readme.py                  of every benchmarks/results/<device>/readme.json, with their plots
+    python benchmarks/readme.py FILE ...         of these
+
+`bam-fused bench --set readme` measures first.
+"""
 
 from __future__ import annotations
 
+import argparse
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from bam_fused.bench import table
-from bam_fused.bench.results import CaseResult, Results, over_fused, row
+from bam_fused.bench.results import FOLDER, CaseResult, Results, over_fused, read, row
+from bam_fused.cli.report import plot
 
-BEGIN = "<!-- bam-fused report: begin -->"
-END = "<!-- bam-fused report: end -->"
+ROOT = Path(__file__).resolve().parents[1]
+
+BEGIN = "<!-- benchmarks/readme.py: begin -->"
+END = "<!-- benchmarks/readme.py: end -->"
 
 
 def _line(case: CaseResult) -> list[str] | None:
@@ -43,11 +54,6 @@ def section(results: Results) -> str:
     return "\n\n".join(parts)
 
 
-def has_section(page: Path) -> bool:
-    """Whether the file is there and has the section's first comment."""
-    return page.is_file() and BEGIN in page.read_text()
-
-
 def refresh(readme: Path, sections: list[str], plots: list[Path]) -> None:
     """Write the sections between the two comments, the plots' addresses relative to the README; the rest stays as it is.
 
@@ -61,3 +67,24 @@ def refresh(readme: Path, sections: list[str], plots: list[Path]) -> None:
     _, _, after = rest.partition(END)
     pictures = [f"![{path.stem}]({Path(os.path.relpath(path, readme.parent)).as_posix()})" for path in plots]
     readme.write_text(before + BEGIN + "\n\n" + "\n\n".join([*sections, *pictures]) + "\n\n" + END + after)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("results", nargs="*", type=Path, help="results files")
+    parser.add_argument("--readme", type=Path, default=ROOT / "README.md", help="the page that has the two comments")
+    parser.add_argument("--no-plots", action="store_true", help="draw nothing and link no plot (they need matplotlib)")
+    options = parser.parse_args(arguments)
+    paths = options.results or sorted((ROOT / FOLDER).glob("*/readme.json"))
+    sections, plots = [], []
+    for path in paths:
+        found = read(path)
+        sections.append(section(found))
+        if not options.no_plots:
+            plots += plot(found, path.parent)
+    refresh(options.readme, sections, plots)
+    print(f"written: {options.readme}")
+
+
+if __name__ == "__main__":
+    main()

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from bam_fused.bench.cases import Case, Shape
-from bam_fused.bench.ledger.inductor import counting
-from bam_fused.bench.ledger.traffic import DispatchCounter, Traffic
 from bam_fused.bench.operations import DESCRIPTIONS
 from bam_fused.bench.problem import Competitor
+from traffic.counter import DispatchCounter, Traffic
+from traffic.inductor import counting
 
 SHAPE: Shape = (2, 256, 28, 28)
 OPERATIONS = tuple(name for name, description in DESCRIPTIONS.items() if not description.network)

@@ -4,6 +4,6 @@ What is counted is the same on every machine: the bytes of every tensor that an 
 writes, over the bytes of x. Beside it stands the floor: what must be read and written at least.
 """
 
-from bam_fused.bench.ledger.entries import OPERATIONS, Entry, entries, table
+from traffic.entries import OPERATIONS, Entry, entries, table
 
 __all__ = ["OPERATIONS", "Entry", "entries", "table"]

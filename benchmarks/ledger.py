@@ -1,39 +1,42 @@
-"""bam-fused ledger: passes over the feature map and launches of each operation, counted instead of timed."""
+"""The traffic ledger: passes over the feature map and launches of each operation, counted instead of timed.
+
+python benchmarks/ledger.py                                   the table
+python benchmarks/ledger.py --output benchmarks/ledger.md     the page, with both memory formats
+"""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from traffic.entries import OPERATIONS, SHAPE, Entry, entries, table
 
 from bam_fused.bench.cases import FORMATS
-from bam_fused.bench.ledger import OPERATIONS, Entry, entries, table
-from bam_fused.bench.ledger.entries import SHAPE
 from bam_fused.bench.table import markdown_table, text_table
 from bam_fused.cli.progress import Progress
 
 PAGE = """# The traffic ledger
 
 Bytes read and written over the bytes of x, and in brackets the launches: one training step of each operation, forward and
-backward, float32, x of shape {shape}. Counted by `bam-fused ledger --output benchmarks/ledger.md`, not timed: eager by what
-PyTorch dispatches (views are free, a broadcast dimension too), `compile` by the loop nests that torch.compile of torch
-{torch} generates for the CPU, `fused` by the arguments of this package's operators, each of which is one pass over them.
-The floor is what must be read and written at least. What is beyond it in the fused column are the logits and their
+backward, float32, x of shape {shape}. Counted by `python benchmarks/ledger.py --output benchmarks/ledger.md`, not timed:
+eager by what PyTorch dispatches (views are free, a broadcast dimension too), `compile` by the loop nests that torch.compile
+of torch {torch} generates for the CPU, `fused` by the arguments of this package's operators, each of which is one pass over
+them. The floor is what must be read and written at least. What is beyond it in the fused column are the logits and their
 gradients; a test holds that column to the floor.
 """
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--format", choices=FORMATS, default="NCHW", help="the memory format of x")
     parser.add_argument("--operation", action="append", choices=OPERATIONS, help="only this one (may be repeated)")
     parser.add_argument(
         "--no-compile", action="store_true", help="leave torch.compile out, which takes most of the time"
     )
     parser.add_argument("--output", type=Path, help="write a page in Markdown with both memory formats instead")
-
-
-def run(options: argparse.Namespace) -> int:
+    options = parser.parse_args(arguments)
     operations = options.operation or OPERATIONS
     formats = list(FORMATS) if options.output else [options.format]
     progress = Progress(len(operations) * len(formats))
@@ -51,4 +54,7 @@ def run(options: argparse.Namespace) -> int:
         print(f"written: {options.output}")
     else:
         print(text_table(*table(found[options.format])))
-    return 0
+
+
+if __name__ == "__main__":
+    main()

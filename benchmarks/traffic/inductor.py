@@ -15,7 +15,7 @@ from unittest import mock
 import torch
 from torch import Tensor
 
-from bam_fused.bench.ledger.traffic import DispatchCounter, Traffic, touched_bytes
+from traffic.counter import DispatchCounter, Traffic, touched_bytes
 
 _ARRAY = re.compile(r"\b(?:in_out|in|out)_ptr\d+\b")
 _ALIAS = re.compile(r"auto\s+(\w+_ptr\d+)\s*=\s*(\w+_ptr\d+);")
