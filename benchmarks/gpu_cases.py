@@ -67,7 +67,7 @@ def _kernel(
     description = next(one for one in DESCRIPTIONS.values() if operator in one.operators)
     x = _feature_map(shape, dtype, layout, device)
     arguments = next(description.operators[operator](x))
-    overload = "triton" if backend == "triton" else "default"
+    overload = "triton" if backend == "triton" else "compiled"
     kernel = getattr(getattr(torch.ops.bam_fused, operator), overload)
     direction = "forward" if operator == next(iter(description.operators)) else "backward"
     passes = description.floor.get(direction)

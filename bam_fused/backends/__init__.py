@@ -1,8 +1,8 @@
 """Which backend runs an operation: the registry, the "auto" rule, and the selection for a call.
 
-Every operation runs as one dispatcher operator, `torch.ops.bam_fused.<operator>`. Its default overload holds the
-compiled kernels of the CPU and CUDA libraries, by device; its `triton` overload holds Triton's; the eager backend has a
-plain function for it. `select` gives the one of them that runs an operator for a tensor's device.
+Every operation runs as one dispatcher operator, `torch.ops.bam_fused.<operator>`. Its `compiled` overload holds the
+kernels of the CPU and CUDA libraries, by device; its `triton` overload holds Triton's; the eager backend has a plain
+function for it. `select` gives the one of them that runs an operator for a tensor's device.
 """
 
 from __future__ import annotations
@@ -57,10 +57,11 @@ class Backend:
 
 
 def _compiled(operator: str) -> Callable[..., Any]:
-    overload: Callable[..., Any] = getattr(torch.ops.bam_fused, operator).default
-    if out_of_memory.TOLD or torch.compiler.is_compiling():  # a graph takes the operator itself
+    overload: Callable[..., Any] = getattr(torch.ops.bam_fused, operator).compiled
+    if torch.compiler.is_compiling():  # a graph takes the operator itself
         return overload
-    return out_of_memory.tried_first(overload, RESULTS[operator])
+    bare: Callable[..., Any] = getattr(overload, "_op", overload)  # without the call in Python around it
+    return bare if out_of_memory.TOLD else out_of_memory.tried_first(bare, RESULTS[operator])
 
 
 def _cuda(operator: str) -> Callable[..., Any]:
@@ -78,6 +79,8 @@ REGISTRY = {
     "triton": Backend(triton.why_not, _triton),
     "eager": Backend(eager.why_not, eager.kernel),
 }
+LIBRARIES = {"cpu": "CPU", "cuda": "CUDA"}
+"""The backends that are compiled libraries, and the dispatch key under which each registers its kernels."""
 SERVED: dict[str, tuple[str, ...]] = {}
 """By operator, the backends that have a kernel for it; bam_fused.ops.define enters them."""
 RESULTS: dict[str, Callable[..., Any]] = {}
@@ -152,7 +155,16 @@ def why_not(name: str, operator: str, device: torch.device) -> str | None:
         return reason
     if name not in SERVED[operator]:
         return f"it has no kernel for {operator}"
+    if name in LIBRARIES and not _in_library(operator, LIBRARIES[name]):
+        return f"its library has no kernel for {operator}, so it is older than this code: build it again"
     return _failed.get((name, operator, device))
+
+
+def _in_library(operator: str, key: str) -> bool:
+    return bool(torch._C._dispatch_has_kernel_for_dispatch_key(f"bam_fused::{operator}.compiled", key))
+
+
+_in_library._dynamo_marked_constant = True  # type: ignore[attr-defined]  # as in the backends
 
 
 def _choose(operator: str, device: torch.device, choice: Choice) -> str:

@@ -17,7 +17,7 @@ from torch.nn.grad import conv2d_weight
 
 from bam_fused.backends import Choice
 from bam_fused.checks import check_dilated_conv, check_feature_map
-from bam_fused.ops import Operation, define, run_backward
+from bam_fused.ops import define, run_backward
 from bam_fused.ops.widen import compute_dtype
 
 
@@ -41,24 +41,6 @@ def _plain_weight_grad(x: Tensor, grad: Tensor, dilation: int) -> Tensor:
 def _check_weight_grad(x: Tensor, grad: Tensor, dilation: int) -> None:
     check_feature_map("x", x)
     check_feature_map("grad", grad)
-
-
-define(
-    "dilated_conv",
-    "(Tensor x, Tensor weight, Tensor? bias, int dilation, bool relu) -> Tensor",
-    check=check_dilated_conv,
-    fake=_fake,
-    plain=_plain,
-    backends=("cpu",),
-)
-define(
-    "dilated_conv_weight_grad",
-    "(Tensor x, Tensor grad, int dilation) -> Tensor",
-    check=_check_weight_grad,
-    fake=lambda x, grad, dilation: x.new_empty((grad.shape[1], x.shape[1], 3, 3), dtype=compute_dtype(x)),
-    plain=_plain_weight_grad,
-    backends=("cpu",),
-)
 
 
 class _DilatedConv(torch.autograd.Function):
@@ -87,7 +69,23 @@ class _DilatedConv(torch.autograd.Function):
         return None, None, dx, dweight, grad.sum((0, 2, 3)) if wants_bias else None, None, None
 
 
-_dilated_conv = Operation("dilated_conv", autograd=_DilatedConv)
+_dilated_conv = define(
+    "dilated_conv",
+    "(Tensor x, Tensor weight, Tensor? bias, int dilation, bool relu) -> Tensor",
+    check=check_dilated_conv,
+    fake=_fake,
+    plain=_plain,
+    autograd=_DilatedConv,
+    backends=("cpu",),
+)
+define(
+    "dilated_conv_weight_grad",
+    "(Tensor x, Tensor grad, int dilation) -> Tensor",
+    check=_check_weight_grad,
+    fake=lambda x, grad, dilation: x.new_empty((grad.shape[1], x.shape[1], 3, 3), dtype=compute_dtype(x)),
+    plain=_plain_weight_grad,
+    backends=("cpu",),
+)
 
 
 def dilated_conv(x: Tensor, weight: Tensor, bias: Tensor | None, dilation: int, relu: bool) -> Tensor:

@@ -16,7 +16,7 @@ from bam_fused import reference
 from bam_fused.backends import Choice
 from bam_fused.checks import check_combine, check_gate
 from bam_fused.functional.recorded import Proxy, recorded
-from bam_fused.ops import Operation, define, run_backward
+from bam_fused.ops import define, run_backward
 from bam_fused.ops.widen import compute_dtype
 
 
@@ -46,32 +46,6 @@ def _fake_backward(
     return torch.empty_like(x), dchannel, dspatial
 
 
-define(
-    "gate",
-    "(Tensor x, Tensor channel_logits, Tensor spatial_logits, str combine) -> Tensor",
-    check=check_gate,
-    fake=_fake,
-    plain=_plain,
-)
-define(
-    "gate_backward",
-    "(Tensor grad, Tensor x, Tensor channel_logits, Tensor spatial_logits, str combine) -> (Tensor, Tensor, Tensor)",
-    check=lambda grad, *arguments: check_gate(*arguments),
-    fake=_fake_backward,
-    plain=_plain_backward,
-)
-
-
-define(
-    "gate_logit_grads",  # gate_backward without x's gradient
-    "(Tensor grad, Tensor x, Tensor channel_logits, Tensor spatial_logits, str combine) -> (Tensor, Tensor)",
-    check=lambda grad, *arguments: check_gate(*arguments),
-    fake=lambda *arguments: _fake_backward(*arguments)[1:],
-    plain=lambda *arguments: _plain_backward(*arguments)[1:],
-    backends=("cpu",),
-)
-
-
 class _Gate(torch.autograd.Function):
     @staticmethod
     def forward(
@@ -96,7 +70,31 @@ class _Gate(torch.autograd.Function):
         return None, None, *run_backward("gate_backward", ctx.choice, *arguments), None
 
 
-_gate = Operation("gate", autograd=_Gate)
+_gate = define(
+    "gate",
+    "(Tensor x, Tensor channel_logits, Tensor spatial_logits, str combine) -> Tensor",
+    check=check_gate,
+    fake=_fake,
+    plain=_plain,
+    autograd=_Gate,
+)
+define(
+    "gate_backward",
+    "(Tensor grad, Tensor x, Tensor channel_logits, Tensor spatial_logits, str combine) -> (Tensor, Tensor, Tensor)",
+    check=lambda grad, *arguments: check_gate(*arguments),
+    fake=_fake_backward,
+    plain=_plain_backward,
+)
+
+
+define(
+    "gate_logit_grads",  # gate_backward without x's gradient
+    "(Tensor grad, Tensor x, Tensor channel_logits, Tensor spatial_logits, str combine) -> (Tensor, Tensor)",
+    check=lambda grad, *arguments: check_gate(*arguments),
+    fake=lambda *arguments: _fake_backward(*arguments)[1:],
+    plain=lambda *arguments: _plain_backward(*arguments)[1:],
+    backends=("cpu",),
+)
 
 
 def gate(x: Tensor, channel_logits: Tensor, spatial_logits: Tensor, combine: str = "sum") -> Tensor:

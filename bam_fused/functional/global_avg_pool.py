@@ -16,15 +16,7 @@ from bam_fused import reference
 from bam_fused.backends import Choice
 from bam_fused.checks import check_feature_map
 from bam_fused.functional.recorded import Proxy, recorded
-from bam_fused.ops import Operation, define
-
-define(
-    "global_avg_pool",
-    "(Tensor x) -> Tensor",
-    check=lambda x: check_feature_map("x", x),
-    fake=lambda x: x.new_empty(x.shape[:2]),
-    plain=reference.global_avg_pool,  # `mean` already accumulates in at least float32
-)
+from bam_fused.ops import define
 
 
 class _GlobalAvgPool(torch.autograd.Function):
@@ -39,7 +31,14 @@ class _GlobalAvgPool(torch.autograd.Function):
         return None, None, (grad / (h * w)).reshape(n, c, 1, 1).expand(n, c, h, w)
 
 
-_global_avg_pool = Operation("global_avg_pool", autograd=_GlobalAvgPool)
+_global_avg_pool = define(
+    "global_avg_pool",
+    "(Tensor x) -> Tensor",
+    check=lambda x: check_feature_map("x", x),
+    fake=lambda x: x.new_empty(x.shape[:2]),
+    plain=reference.global_avg_pool,  # `mean` already accumulates in at least float32
+    autograd=_GlobalAvgPool,
+)
 
 
 def global_avg_pool(x: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from bam_fused import reference
 from bam_fused.backends import Choice
 from bam_fused.checks import check_gate, check_reduced_grad, check_squeeze
 from bam_fused.functional.recorded import Proxy, recorded
-from bam_fused.ops import OPERATORS, Operation, define, run_backward
+from bam_fused.ops import OPERATORS, define, run_backward
 from bam_fused.ops.widen import compute_dtype
 
 MOST_REDUCED = 512
@@ -73,12 +73,30 @@ def _plain_weight_grad(x: Tensor, reduced_grad: Tensor) -> Tensor:
     return reference.squeeze_weight_grad(x.to(wide), reduced_grad.to(wide))
 
 
-define(
+class _Squeeze(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, kernel: Callable[..., Any], choice: Choice, x: Tensor, weight: Tensor, bias: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        ctx.save_for_backward(x, weight)
+        ctx.choice = choice
+        pooled, reduced = kernel(x, weight, bias)
+        return pooled, reduced
+
+    @staticmethod
+    def backward(ctx: Any, pooled_grad: Tensor, reduced_grad: Tensor) -> tuple[Tensor | None, ...]:
+        grads = (pooled_grad, reduced_grad)
+        wanted = ctx.needs_input_grad[2:]
+        return None, None, *squeeze_grads(ctx.choice, wanted, *ctx.saved_tensors, *grads, None, None, None, "sum")
+
+
+_squeeze = define(
     "squeeze",
     "(Tensor x, Tensor weight, Tensor? bias) -> (Tensor, Tensor)",
     check=check_squeeze,
     fake=_fake,
     plain=_plain,
+    autograd=_Squeeze,
     backends=("cpu",),
 )
 
@@ -127,26 +145,6 @@ def squeeze_grads(
 def _run_plain(name: str, choice: Choice, *arguments: Any) -> Any:
     choice.refuse(name, f"its kernels reduce to at most {MOST_REDUCED} channels")
     return OPERATORS[name].plain(*arguments)
-
-
-class _Squeeze(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any, kernel: Callable[..., Any], choice: Choice, x: Tensor, weight: Tensor, bias: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
-        ctx.save_for_backward(x, weight)
-        ctx.choice = choice
-        pooled, reduced = kernel(x, weight, bias)
-        return pooled, reduced
-
-    @staticmethod
-    def backward(ctx: Any, pooled_grad: Tensor, reduced_grad: Tensor) -> tuple[Tensor | None, ...]:
-        grads = (pooled_grad, reduced_grad)
-        wanted = ctx.needs_input_grad[2:]
-        return None, None, *squeeze_grads(ctx.choice, wanted, *ctx.saved_tensors, *grads, None, None, None, "sum")
-
-
-_squeeze = Operation("squeeze", autograd=_Squeeze)
 
 
 def squeeze(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> tuple[Tensor, Tensor]:

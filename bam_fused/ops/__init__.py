@@ -3,7 +3,8 @@
 The operations themselves are in bam_fused/functional, one file each.
 """
 
-from bam_fused.ops.library import OPERATORS, Operator, define
+from bam_fused.ops.define import define
+from bam_fused.ops.library import OPERATORS, Operator
 from bam_fused.ops.operation import Operation, run_backward
 
 __all__ = ["OPERATORS", "Operation", "Operator", "define", "run_backward"]

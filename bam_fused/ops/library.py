@@ -14,7 +14,8 @@ from bam_fused.backends import triton
 LIBRARY = torch.library.Library("bam_fused", "DEF")
 
 TAGS = (torch.Tag.pt2_compliant_tag, torch.Tag.flexible_layout)
-OVERLOADS = ("", ".triton")  # the compiled libraries', by device, and Triton's
+OVERLOADS = ("compiled", "triton")
+"""Those with kernels: the libraries', by device, and Triton's. Neither differentiates."""
 
 
 @dataclass(frozen=True)
@@ -36,33 +37,25 @@ OPERATORS: dict[str, Operator] = {}
 """Every operator that is defined, by name."""
 
 
-def define(
-    name: str,
-    signature: str,
-    *,
-    check: Callable[..., object],
-    fake: Callable[..., Any],
-    plain: Callable[..., Any],
-    backends: tuple[str, ...] = ("cpu", "cuda", "triton"),
-) -> Operator:
-    """Define an operator in every overload, with its fake kernel (shapes, dtypes and strides alone).
+def register(operator: Operator, fake: Callable[..., Any]) -> None:
+    """Register an operator's kernel overloads, with their fake kernel (shapes, dtypes and strides alone).
 
     Its kernels take tensors of every stride order, and its results' strides follow from its arguments': so Inductor, which
     runs convolutions in NHWC, hands their results on as they are instead of copying them into the order of eager mode.
 
-    `fake` and `plain` are called with arguments that have passed `check`. The default overload also gets the plain form as
-    its kernel for devices without a compiled one, so that a graph that holds the operator runs anywhere; the `triton`
-    overload gets Triton's kernel, which loads itself when called.
+    The `compiled` overload also gets the plain form, for devices without a compiled kernel, so that a graph that holds the
+    operator runs anywhere; the `triton` overload gets Triton's kernel, which loads itself when called. Neither
+    differentiates: that is left to the default overload, which `define` gives.
     """
-    operator = Operator(name, signature, check, _after(check, plain), backends)
+    name = operator.name
+    LIBRARY.define(f"{name}{operator.signature}", tags=TAGS)
     for overload in OVERLOADS:
-        LIBRARY.define(f"{name}{overload}{signature}", tags=TAGS)
-        torch.library.register_fake(f"bam_fused::{name}{overload}", _after(check, fake), lib=LIBRARY)
-    LIBRARY.impl(name, operator.plain, "CompositeExplicitAutograd")
+        LIBRARY.define(f"{name}.{overload}{operator.signature}", tags=TAGS)
+        torch.library.register_fake(f"bam_fused::{name}.{overload}", after(operator.check, fake), lib=LIBRARY)
+    LIBRARY.impl(f"{name}.compiled", operator.plain, "CompositeExplicitAutograd")
     LIBRARY.impl(f"{name}.triton", triton.kernel(name), "CompositeExplicitAutograd")
     OPERATORS[name] = operator
     _tell_backends(operator, fake)
-    return operator
 
 
 def _tell_backends(operator: Operator, results: Callable[..., Any]) -> None:
@@ -71,7 +64,9 @@ def _tell_backends(operator: Operator, results: Callable[..., Any]) -> None:
     backends.SERVED[operator.name] = (*operator.backends, "eager")
 
 
-def _after(check: Callable[..., object], function: Callable[..., Any]) -> Callable[..., Any]:
+def after(check: Callable[..., object], function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function that checks its arguments first."""
+
     def checked(*arguments: Any) -> Any:
         check(*arguments)
         return function(*arguments)

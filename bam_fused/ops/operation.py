@@ -12,15 +12,15 @@ from torch.compiler import is_compiling
 
 from bam_fused import backends
 from bam_fused.backends import BackendUnavailable, Choice
-from bam_fused.ops.library import OPERATORS
+from bam_fused.ops.library import OPERATORS, Operator
 
 
 class Operation:
     """Runs an operator on the selected backend, under autograd where a gradient is wanted.
 
     Args:
-        name: of the operator that runs it forward; its first argument is a tensor, on whose device all runs.
-        autograd: an `autograd.Function` around the plain operator, which costs less per call than registering a formula
+        operator: what runs it forward; its first argument is a tensor, on whose device all runs.
+        autograd: an `autograd.Function` around the operator, which costs less per call than registering a formula
             with the operator. Its forward is given the kernel and the choice of backend that it comes from, and then the
             operation's arguments; its backward hands the choice to `run_backward`. None where there is no backward: where a
             gradient is wanted the plain form runs.
@@ -29,9 +29,8 @@ class Operation:
     the message; while PyTorch traces it is asked first, as a graph must not be built around an error.
     """
 
-    def __init__(self, name: str, autograd: type[torch.autograd.Function] | None) -> None:
-        operator = OPERATORS[name]
-        self.name = name
+    def __init__(self, operator: Operator, autograd: type[torch.autograd.Function] | None) -> None:
+        self.name = operator.name
         self.check, self.plain = operator.check, operator.plain
         self.autograd = autograd
 

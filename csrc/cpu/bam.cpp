@@ -201,4 +201,4 @@ Tensor bam(
 }  // namespace
 }  // namespace bam_fused::cpu
 
-STABLE_TORCH_LIBRARY_IMPL(bam_fused, CPU, m) { m.impl("bam", TORCH_BOX(&bam_fused::cpu::bam)); }
+STABLE_TORCH_LIBRARY_IMPL(bam_fused, CPU, m) { m.impl("bam.compiled", TORCH_BOX(&bam_fused::cpu::bam)); }

@@ -126,6 +126,6 @@ Tensor dilated_conv_weight_grad(const Tensor& x, const Tensor& grad, int64_t dil
 }  // namespace bam_fused::cpu
 
 STABLE_TORCH_LIBRARY_IMPL(bam_fused, CPU, m) {
-  m.impl("dilated_conv", TORCH_BOX(&bam_fused::cpu::dilated_conv));
-  m.impl("dilated_conv_weight_grad", TORCH_BOX(&bam_fused::cpu::dilated_conv_weight_grad));
+  m.impl("dilated_conv.compiled", TORCH_BOX(&bam_fused::cpu::dilated_conv));
+  m.impl("dilated_conv_weight_grad.compiled", TORCH_BOX(&bam_fused::cpu::dilated_conv_weight_grad));
 }

@@ -67,7 +67,7 @@ std::tuple<Tensor, Tensor> gate_logit_grads(
 }  // namespace bam_fused::cpu
 
 STABLE_TORCH_LIBRARY_IMPL(bam_fused, CPU, m) {
-  m.impl("gate", TORCH_BOX(&bam_fused::cpu::gate));
-  m.impl("gate_backward", TORCH_BOX(&bam_fused::cpu::gate_backward));
-  m.impl("gate_logit_grads", TORCH_BOX(&bam_fused::cpu::gate_logit_grads));
+  m.impl("gate.compiled", TORCH_BOX(&bam_fused::cpu::gate));
+  m.impl("gate_backward.compiled", TORCH_BOX(&bam_fused::cpu::gate_backward));
+  m.impl("gate_logit_grads.compiled", TORCH_BOX(&bam_fused::cpu::gate_logit_grads));
 }

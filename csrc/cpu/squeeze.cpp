@@ -55,4 +55,4 @@ std::tuple<Tensor, Tensor> squeeze(const Tensor& x, const Tensor& weight, const 
 }  // namespace
 }  // namespace bam_fused::cpu
 
-STABLE_TORCH_LIBRARY_IMPL(bam_fused, CPU, m) { m.impl("squeeze", TORCH_BOX(&bam_fused::cpu::squeeze)); }
+STABLE_TORCH_LIBRARY_IMPL(bam_fused, CPU, m) { m.impl("squeeze.compiled", TORCH_BOX(&bam_fused::cpu::squeeze)); }

@@ -139,6 +139,6 @@ Tensor squeeze_weight_grad(const Tensor& x, const Tensor& reduced_grad) {
 }  // namespace bam_fused::cpu
 
 STABLE_TORCH_LIBRARY_IMPL(bam_fused, CPU, m) {
-  m.impl("squeeze_input_grad", TORCH_BOX(&bam_fused::cpu::squeeze_input_grad));
-  m.impl("squeeze_weight_grad", TORCH_BOX(&bam_fused::cpu::squeeze_weight_grad));
+  m.impl("squeeze_input_grad.compiled", TORCH_BOX(&bam_fused::cpu::squeeze_input_grad));
+  m.impl("squeeze_weight_grad.compiled", TORCH_BOX(&bam_fused::cpu::squeeze_weight_grad));
 }

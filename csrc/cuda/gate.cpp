@@ -39,6 +39,6 @@ std::tuple<Tensor, Tensor, Tensor> gate_backward_operator(
 }  // namespace bam_fused::cuda
 
 BAM_OPERATORS(m) {
-  m.impl("gate", TORCH_BOX(&bam_fused::cuda::gate_operator));
-  m.impl("gate_backward", TORCH_BOX(&bam_fused::cuda::gate_backward_operator));
+  m.impl("gate.compiled", TORCH_BOX(&bam_fused::cuda::gate_operator));
+  m.impl("gate_backward.compiled", TORCH_BOX(&bam_fused::cuda::gate_backward_operator));
 }

@@ -22,4 +22,4 @@ Tensor global_avg_pool_operator(const Tensor& x) {
 }  // namespace
 }  // namespace bam_fused::cuda
 
-BAM_OPERATORS(m) { m.impl("global_avg_pool", TORCH_BOX(&bam_fused::cuda::global_avg_pool_operator)); }
+BAM_OPERATORS(m) { m.impl("global_avg_pool.compiled", TORCH_BOX(&bam_fused::cuda::global_avg_pool_operator)); }

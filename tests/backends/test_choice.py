@@ -158,7 +158,7 @@ def _nodes(function, *arguments) -> set[str]:
     return {target for target in seen if target.startswith("bam_fused")}
 
 
-FUSED = {"bam_fused.gate.default"}
+FUSED = {"bam_fused.gate.compiled"}
 
 
 def test_a_compiled_graph_follows_blocks_and_plain_calls():

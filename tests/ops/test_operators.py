@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from bam_fused.bench.operations import DESCRIPTIONS
+from bam_fused.ops import OPERATORS
 
 SAMPLES = {name: samples for one in DESCRIPTIONS.values() for name, samples in one.operators.items()}
 SHAPE = (2, 16, 5, 4)
@@ -19,7 +21,7 @@ SHAPE = (2, 16, 5, 4)
 
 def _calls(operator: str, x: torch.Tensor) -> Iterator[tuple[Any, tuple[Any, ...]]]:
     for arguments in SAMPLES[operator](x):
-        yield getattr(torch.ops.bam_fused, operator).default, arguments
+        yield getattr(torch.ops.bam_fused, operator).compiled, arguments
 
 
 def _outlines(result: Any) -> list[tuple[Any, ...]]:
@@ -50,3 +52,35 @@ def test_meta_tensors(operator):
         meta = overload(*tree_map_only(torch.Tensor, lambda tensor: tensor.to("meta"), arguments))
         assert all(tensor.is_meta for tensor in tree_leaves(meta))
         assert [one[0] for one in _outlines(meta)] == [one[0] for one in _outlines(real)]
+
+
+FORWARD = [next(iter(one.operators)) for one in DESCRIPTIONS.values() if one.operators]
+
+
+@pytest.mark.parametrize(
+    "through", [lambda f: f, partial(torch.compile, backend="aot_eager")], ids=["called", "compiled"]
+)
+@pytest.mark.parametrize("operator", FORWARD)
+def test_called_directly_it_differentiates(operator, through):
+    """`torch.ops.bam_fused.<operator>` gives the gradients of the plain form, and the backend in force."""
+    for _, arguments in _calls(operator, feature_map(SHAPE)):
+        leaves = [argument for argument in arguments if isinstance(argument, torch.Tensor)]
+        for tensor in leaves:
+            tensor.requires_grad_()
+        called = through(getattr(torch.ops.bam_fused, operator))
+        ours, plain = called(*arguments), OPERATORS[operator].plain(*arguments)
+        for one, other in zip(_gradients(ours, leaves), _gradients(plain, leaves), strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
+def _gradients(result: Any, leaves: list[torch.Tensor]) -> tuple[torch.Tensor | None, ...]:
+    return torch.autograd.grad([part.sum() for part in tree_leaves(result)], leaves, allow_unused=True)
+
+
+def test_operators_take_any_stride_order():
+    """And say so, or Inductor copies what convolutions hand on into eager mode's order."""
+    for operator in OPERATORS:
+        packet = getattr(torch.ops.bam_fused, operator)
+        for overload in packet.overloads():
+            assert torch.Tag.flexible_layout in getattr(packet, overload).tags
+            assert torch.Tag.needs_fixed_stride_order not in getattr(packet, overload).tags

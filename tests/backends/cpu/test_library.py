@@ -39,17 +39,20 @@ def test_every_instruction_set(poisoned, instruction_set, format, dtype, combine
         inputs = (x, channel, spatial)
         exact = tuple(t.double() for t in inputs)
         assert_no_worse_than_eager(
-            "out", OPS.gate(*inputs, combine), reference.gate(*inputs, combine), reference.gate(*exact, combine)
+            "out",
+            OPS.gate.compiled(*inputs, combine),
+            reference.gate(*inputs, combine),
+            reference.gate(*exact, combine),
         )
         for name, a, b, c in zip(
             ("dx", "dchannel", "dspatial"),
-            OPS.gate_backward(grad, *inputs, combine),
+            OPS.gate_backward.compiled(grad, *inputs, combine),
             reference.gate_backward(grad, *inputs, combine),
             reference.gate_backward(grad.double(), *exact, combine),
             strict=True,
         ):
             assert_no_worse_than_eager(name, a, b, c, noise_of_sums(grad, *inputs, combine))
-        assert_no_worse_than_eager("pool", OPS.global_avg_pool(x), x.mean((2, 3)), x.double().mean((2, 3)))
+        assert_no_worse_than_eager("pool", OPS.global_avg_pool.compiled(x), x.mean((2, 3)), x.double().mean((2, 3)))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
@@ -59,8 +62,8 @@ def test_every_storage_offset_between_sentinels(instruction_set, dtype, shape):
     size = torch.Size(shape).numel()
     x, grad = feature_map(shape, dtype), gradient(shape, dtype)
     channel, spatial = logits(shape, dtype)
-    out = OPS.gate(x, channel, spatial, "sum")
-    backward = OPS.gate_backward(grad, x, channel, spatial, "sum")
+    out = OPS.gate.compiled(x, channel, spatial, "sum")
+    backward = OPS.gate_backward.compiled(grad, x, channel, spatial, "sum")
     for offset in range(17):
         views = []
         for values in (x, grad):
@@ -69,8 +72,8 @@ def test_every_storage_offset_between_sentinels(instruction_set, dtype, shape):
             view.copy_(values)
             views.append((arena, view))
         (x_arena, x_view), (grad_arena, grad_view) = views
-        assert torch.equal(OPS.gate(x_view, channel, spatial, "sum"), out)
-        moved = OPS.gate_backward(grad_view, x_view, channel, spatial, "sum")
+        assert torch.equal(OPS.gate.compiled(x_view, channel, spatial, "sum"), out)
+        moved = OPS.gate_backward.compiled(grad_view, x_view, channel, spatial, "sum")
         assert all(torch.equal(a, b) for a, b in zip(moved, backward, strict=True))
         for arena in (x_arena, grad_arena):
             assert arena[:offset].isnan().all() and arena[offset + size :].isnan().all()

@@ -9,9 +9,9 @@ void on_device(const Tensor&, const std::function<void(const Target&)>& run) { r
 }  // namespace bam_fused::cuda
 
 STABLE_TORCH_LIBRARY(bam_fused_cuda_host, m) {
-  m.def("gate(Tensor x, Tensor channel_logits, Tensor spatial_logits, str combine) -> Tensor");
+  m.def("gate.compiled(Tensor x, Tensor channel_logits, Tensor spatial_logits, str combine) -> Tensor");
   m.def(
-      "gate_backward(Tensor grad, Tensor x, Tensor channel_logits, Tensor spatial_logits, str combine)"
+      "gate_backward.compiled(Tensor grad, Tensor x, Tensor channel_logits, Tensor spatial_logits, str combine)"
       " -> (Tensor, Tensor, Tensor)");
-  m.def("global_avg_pool(Tensor x) -> Tensor");
+  m.def("global_avg_pool.compiled(Tensor x) -> Tensor");
 }
