@@ -61,7 +61,9 @@ def test_every_file_that_contributing_names_is_there(operation):
 def test_every_backend_has_the_kernels_it_is_said_to_have(operator):
     served = OPERATORS[operator].backends
     for name, key in KEYS.items():
-        assert torch._C._dispatch_has_kernel_for_dispatch_key(f"bam_fused::{operator}.compiled", key) == (name in served)
+        assert torch._C._dispatch_has_kernel_for_dispatch_key(f"bam_fused::{operator}.compiled", key) == (
+            name in served
+        )
     module = importlib.util.find_spec(f"bam_fused.backends.triton.{operator}")
     assert (module is not None) == ("triton" in served)
     assert backends.SERVED[operator] == (*served, "eager")
