@@ -29,8 +29,8 @@ def why_not(module: nn.Module, plan: Plan, x: Tensor) -> str | None:
         return "gradients are switched off"
     if x.device.type != "cpu":
         return f"its kernels serve CPU tensors, not {x.device.type}"
-    if torch.compiler.is_compiling() or wants_standard_operators():
-        return "PyTorch compiles, exports or transforms it"
+    if wants_standard_operators() or torch.compiler.is_exporting():
+        return "PyTorch exports, traces or transforms what is computed"
     if not plan.channel or not plan.spatial:
         return "it has one branch"
     if plan.crops and x.shape[2] != x.shape[3]:
@@ -81,23 +81,33 @@ def run(module: nn.Module, plan: Plan, x: Tensor) -> Tensor:
 
 def _layer(step: Step, features: Tensor) -> Tensor:
     layer = step.weight
-    if not isinstance(layer, nn.Conv2d) or not _is_dilated(layer, features):
-        return _after(step, layer(features))
-    fuses_relu = step.norm is None and step.relu
-    out = dilated_conv(features, layer.weight, layer.bias, layer.dilation[0], fuses_relu)
-    return out if fuses_relu else _after(step, out)
+    if isinstance(layer, nn.Conv2d) and _is_plain(layer, features):
+        if layer.kernel_size == (1, 1) and layer.padding in ((0, 0), "valid", "same"):
+            return _after(step, _pointwise(layer, features))
+        if layer.kernel_size == (3, 3) and (layer.padding == "same" or layer.padding == layer.dilation):
+            fuses_relu = step.norm is None and step.relu
+            out = dilated_conv(features, layer.weight, layer.bias, layer.dilation[0], fuses_relu)
+            return out if fuses_relu else _after(step, out)
+    return _after(step, layer(features))
 
 
-def _is_dilated(layer: nn.Conv2d, features: Tensor) -> bool:
-    """Whether `dilated_conv` does what the layer does."""
-    if layer.kernel_size != (3, 3) or layer.stride != (1, 1) or layer.groups != 1:
-        return False
-    same = layer.padding == "same" or layer.padding == layer.dilation
-    plain = all(
-        tensor is None or (type(tensor) in PLAIN_TENSORS and tensor.dtype == features.dtype)
-        for tensor in (layer.weight, layer.bias)
+def _is_plain(layer: nn.Conv2d, features: Tensor) -> bool:
+    """Whether its kernel's size, dilation and padding, which is of zeros, say all that the layer does."""
+    return (
+        layer.stride == (1, 1)
+        and layer.groups == 1
+        and layer.dilation[0] == layer.dilation[1]
+        and layer.padding_mode == "zeros"
+        and all(
+            tensor is None or (type(tensor) in PLAIN_TENSORS and tensor.dtype == features.dtype)
+            for tensor in (layer.weight, layer.bias)
+        )
     )
-    return same and layer.dilation[0] == layer.dilation[1] and layer.padding_mode == "zeros" and plain
+
+
+def _pointwise(layer: nn.Conv2d, features: Tensor) -> Tensor:
+    """A 1x1 convolution as the product that it is: a convolution would make Inductor turn the whole graph to NHWC."""
+    return F.linear(features.permute(0, 2, 3, 1), layer.weight.flatten(1), layer.bias).permute(0, 3, 1, 2)
 
 
 def _after(step: Step, features: Tensor) -> Tensor:

@@ -9,10 +9,12 @@ import torch
 import torch.nn.functional as F
 from accuracy import assert_no_worse_than_eager
 from drawing import feature_map, gradient
+from functorch.compile import make_boxed_func
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from implementations import PUBLIC, randomise
 from torch import Tensor, nn
+from torch._dynamo.backends.common import aot_autograd
 from torch.overrides import TorchFunctionMode
 from torch.utils.checkpoint import checkpoint
 
@@ -52,8 +54,13 @@ def _call(module: nn.Module, x: Tensor) -> Tensor:
 
 def check(module: nn.Module, x: Tensor, grad: Tensor) -> None:
     """Output, gradients and running statistics against float64, no worse than eager."""
-    ours, eager = _step(module, _call, x, grad), _step(module, _by_layers, x, grad)
-    exact = _step(copy.deepcopy(module).double(), _by_layers, x.double(), grad.double())
+    ours, exact = (
+        _step(module, _call, x, grad),
+        _step(copy.deepcopy(module).double(), _by_layers, x.double(), grad.double()),
+    )
+    # In both memory formats: the reduced maps are channels_last here whatever x is, where BatchNorm errs in another way.
+    formats = (torch.contiguous_format, torch.channels_last)
+    eager, other = (_step(module, _by_layers, x.contiguous(memory_format=one), grad) for one in formats)
     assert ours.keys() == eager.keys() == exact.keys()
     for name in ours:
         assert ours[name].dtype == eager[name].dtype
@@ -64,8 +71,8 @@ def check(module: nn.Module, x: Tensor, grad: Tensor) -> None:
             scale = max(1.0, eager[name].abs().max().item())
             torch.testing.assert_close(ours[name], eager[name], rtol=1e-8, atol=1e-8 * scale)
             continue
-        # A norm over few values can blow any rounding up: which of the two is unlucky is left open by a factor of four.
-        theirs = (eager[name].double() - exact[name]).abs().max().item()
+        # A norm over few values can blow any rounding up: which of them is unlucky is left open by a factor of four.
+        theirs = max((step[name].double() - exact[name]).abs().max().item() for step in (eager, other))
         noise = _noise(name, ours, x, grad) + 4 * theirs / torch.finfo(x.dtype).eps
         assert_no_worse_than_eager(name, ours[name], eager[name], exact[name], noise)
 
@@ -183,6 +190,26 @@ def test_checkpointed_and_used_twice():
     ):
         for a, b in zip(ours, plain, strict=True):
             torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("dynamic", [None, True])
+def test_compiled(dynamic):
+    """One graph with the two passes in it, and no convolution, for which Inductor would turn the feature map to NHWC."""
+    captured: list[str] = []
+
+    def capture(graph: torch.fx.GraphModule, _: object) -> object:
+        captured.extend(str(node.target) for node in graph.graph.nodes if node.op == "call_function")
+        return make_boxed_func(graph.forward)
+
+    module = randomise(BAM(32)).double()
+    compiled = torch.compile(module, fullgraph=True, dynamic=dynamic, backend=aot_autograd(fw_compiler=capture))
+    for shape in ((3, 32, 9, 9), (2, 32, 7, 12)):
+        x, grad = feature_map(shape, torch.float64), gradient(shape, torch.float64)
+        ours, plain = _step(module, lambda _, x: compiled(x), x, grad), _step(module, _by_layers, x, grad)
+        for name in ("out", "dx"):
+            torch.testing.assert_close(ours[name], plain[name])
+    assert {"bam_fused.squeeze.default", "bam_fused.squeeze_input_grad.default"} <= set(captured)
+    assert not [name for name in captured if name.startswith("aten.convolution")]
 
 
 class _Refusal:
