@@ -40,9 +40,12 @@ class PreActivation(nn.Module):
         self.shortcut = nn.Conv2d(channels, before, 1, stride, bias=False) if changes else None
 
     def forward(self, x: Tensor) -> Tensor:
-        out = activated = torch.relu(self.norms[0](x))
-        for index, conv in enumerate(self.convs):
-            out = conv(out if index == 0 else torch.relu(self.norms[index](out)))
+        out = activated = x
+        for index, (norm, conv) in enumerate(zip(self.norms, self.convs)):  # noqa: B905 (not in TorchScript)
+            out = torch.relu(norm(out))
+            if index == 0:
+                activated = out
+            out = conv(out)
         return self.attention(out) + (x if self.shortcut is None else self.shortcut(activated))
 
 

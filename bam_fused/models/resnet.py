@@ -6,7 +6,7 @@ Parameter names are torchvision's, the BAMs between the stages are `bam1`, `bam2
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -86,13 +86,22 @@ class ResNet(nn.Module):
 
     Args:
         block: `BasicBlock` or `Bottleneck`.
-        depths: how many blocks each stage has.
+        depths: how many blocks each of the three or four stages has.
         planes: the width of each stage; its output has ``planes * block.expansion`` channels.
         num_classes: width of the output (N, num_classes).
         stem: "imagenet" (7x7 convolution and pooling, to a quarter of the size) or "cifar" (3x3, full size).
         attention: what stands at the bottlenecks and in the blocks.
         block_options: keyword arguments of the block.
     """
+
+    if TYPE_CHECKING:
+        layer1: nn.Module
+        layer2: nn.Module
+        layer3: nn.Module
+        layer4: nn.Module
+        bam1: nn.Module
+        bam2: nn.Module
+        bam3: nn.Module
 
     def __init__(
         self,
@@ -106,6 +115,8 @@ class ResNet(nn.Module):
         **block_options: Any,
     ) -> None:
         super().__init__()
+        if len(depths) not in (3, 4):
+            raise ValueError(f"depths must be those of three or four stages, got {len(depths)}")
         channels = 64
         imagenet = stem == "imagenet"
         self.conv1 = nn.Conv2d(
@@ -113,7 +124,7 @@ class ResNet(nn.Module):
         )
         self.bn1 = nn.BatchNorm2d(channels)
         self.maxpool = nn.MaxPool2d(3, 2, padding=1) if imagenet else nn.Identity()
-        self.stages = len(depths)
+        stages = len(depths)
         for stage, (depth, width) in enumerate(zip(depths, planes, strict=True), 1):
             blocks = []
             for position in range(depth):
@@ -121,17 +132,17 @@ class ResNet(nn.Module):
                 blocks.append(block(channels, width, stride, attention, **block_options))
                 channels = width * block.expansion
             self.add_module(f"layer{stage}", nn.Sequential(*blocks))
-            if stage < self.stages:
+            if stage < stages:
                 self.add_module(f"bam{stage}", attention.at_bottleneck(channels))
         self.fc = nn.Linear(channels, num_classes)
         initialise(self)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.maxpool(torch.relu(self.bn1(self.conv1(x))))
-        for stage in range(1, self.stages + 1):
-            x = getattr(self, f"layer{stage}")(x)
-            if stage < self.stages:
-                x = getattr(self, f"bam{stage}")(x)
+        x = self.layer2(self.bam1(self.layer1(x)))
+        x = self.layer3(self.bam2(x))
+        if hasattr(self, "layer4"):  # by name: TorchScript knows none that are made at run time
+            x = self.layer4(self.bam3(x))
         return self.fc(x.mean((2, 3)))
 
 
