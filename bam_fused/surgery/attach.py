@@ -15,7 +15,8 @@ from torch import nn
 
 from bam_fused.modules import BAM
 from bam_fused.surgery.class_swap import Extension, swap, swap_back
-from bam_fused.surgery.scriptable import wrapping
+from bam_fused.surgery.scriptable import refusing, wrapping
+from bam_fused.surgery.walking import HIDDEN, Unscriptable
 
 CHILD = "bam"
 
@@ -70,18 +71,17 @@ def _attended_after(original: type[nn.Module]) -> Extension:
 
 
 def _extension(original: type[nn.Module], forward: Callable[..., Any], before: bool) -> Extension:
-    """The forward takes any arguments, or the original's where TorchScript could compile it.
-
-    That is not where the original walks through its children: TorchScript would meet the BAM there.
-    """
+    """The forward takes any arguments, or the original's where TorchScript can compile it."""
     members: dict[str, Any] = {"forward": forward}
     hiding: tuple[type, ...] = ()
     if issubclass(original, nn.Sequential):
         hiding = (_HidesFromSequence,)
     elif issubclass(original, nn.ModuleDict):
         hiding = (_HidesFromDict,)
-    else:
+    try:
         members |= wrapping(original, before)
+    except Unscriptable as reason:
+        members["__prepare_scriptable__"] = refusing(str(reason))
     if issubclass(original, nn.modules.batchnorm._BatchNorm):
         members |= {"qconfig": property(_refuse_conversion), "__jit_unused_properties__": ("qconfig",)}
     return Extension((Attended, *hiding), members)
@@ -115,6 +115,7 @@ def attach(module: nn.Module, bam: BAM, before: bool) -> None:
     """Give a module the BAM, before or after its forward."""
     if before or type(module).forward is not nn.Sequential.forward:
         swap(module, _attended_before if before else _attended_after)
+        setattr(bam, HIDDEN, True)
     append(module, bam)
 
 
@@ -125,6 +126,7 @@ def append(module: nn.Module, bam: BAM) -> None:
 
 def detach(module: nn.Module) -> None:
     """Undo `attach`."""
-    del module._modules[CHILD]
+    bam = module._modules.pop(CHILD)
+    vars(bam).pop(HIDDEN, None)
     if isinstance(module, Attended):
         swap_back(module)

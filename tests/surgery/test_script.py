@@ -1,11 +1,11 @@
 """torch.jit.script on replaced modules, on BAM and on networks that have been given BAMs."""
 
 import copy
-import io
 
 import pytest
 import torch
 from implementations import PUBLIC, feature_map, randomise
+from scripted import scripted
 from torch import Tensor, nn
 
 from bam_fused import BAM, insert_bam, replace_bam, restore_bam
@@ -15,16 +15,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.*jit.* is deprecated:DeprecationWarning"),
     pytest.mark.filterwarnings("ignore:.*jit.* is deprecated:FutureWarning"),
 ]
-
-
-def scripted(module):
-    """The module scripted, saved and loaded again, under the same state_dict names."""
-    file = io.BytesIO()
-    torch.jit.save(torch.jit.script(module), file)
-    file.seek(0)
-    loaded = torch.jit.load(file)
-    assert list(loaded.state_dict()) == list(module.state_dict())
-    return loaded
 
 
 @pytest.mark.parametrize("layout", [name for name in PUBLIC if name != "official"])  # ours of that has a lambda in it
