@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import re
 import subprocess
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +32,7 @@ from bam_fused.backends.triton.gate_backward import gate_backward_kernel
 from bam_fused.backends.triton.launch import Launch
 from bam_fused.backends.triton.matrices import VECTOR_BYTES
 from bam_fused.backends.triton.partials import Sums
+from bam_fused.bench.machine import usable_cores
 
 CAPABILITIES = (80, 90, 100, 120)
 # The paper's bottlenecks in ResNet-50, a detector's feature map, and rows that begin at no multiple of a vector.
@@ -61,17 +64,25 @@ class Compiled:
     stores: dict[int, int]  # of anything, by width
 
 
-def compile_launch(launch: Launch, dtypes: tuple[torch.dtype, ...], capability: int) -> Compiled:
-    """Compile a launch for a compute capability (90 is 9.0), for 16-byte aligned tensors of these dtypes."""
-    kernel = launch.kernel
+@dataclass(frozen=True)
+class Specialisation:
+    """What Triton compiles a launch's kernel for; launches that have the same run the same machine code."""
+
+    signature: dict[str, str]
+    constants: dict[str, Any]
+    aligned: tuple[int, ...]  # the parameters that are multiples of 16
+    warps: int
+
+
+def specialisation(launch: Launch, dtypes: tuple[torch.dtype, ...]) -> Specialisation:
+    """Of a launch on 16-byte aligned tensors of these dtypes."""
     signature: dict[str, str] = {}
     constants: dict[str, Any] = {}
-    attributes: dict[tuple[int], list[list[Any]]] = {}
-    aligned = [["tt.divisibility", VECTOR_BYTES]]
-    for position, parameter in enumerate(kernel.params):
+    aligned: list[int] = []
+    for position, parameter in enumerate(launch.kernel.params):
         if position < len(dtypes):
             signature[parameter.name] = POINTERS[dtypes[position]]
-            attributes[(position,)] = aligned
+            aligned.append(position)
             continue
         value = launch.values[parameter.name]
         specialised = not parameter.do_not_specialize
@@ -81,13 +92,19 @@ def compile_launch(launch: Launch, dtypes: tuple[torch.dtype, ...], capability: 
             continue
         signature[parameter.name] = "i32" if value < 2**31 else "i64"
         if specialised and value % 16 == 0:
-            attributes[(position,)] = aligned
-    source = ASTSource(kernel, signature, constants, attributes)
-    compiled = triton.compile(source, target=GPUTarget("cuda", capability, 32), options={"num_warps": launch.warps})
+            aligned.append(position)
+    return Specialisation(signature, constants, tuple(aligned), launch.warps)
+
+
+def compiled_for(kernel: Any, what: Specialisation, element_bytes: int, capability: int) -> Compiled:
+    """Compile a kernel for a compute capability (90 is 9.0)."""
+    attributes = {(position,): [["tt.divisibility", VECTOR_BYTES]] for position in what.aligned}
+    source = ASTSource(kernel, what.signature, what.constants, attributes)
+    compiled = triton.compile(source, target=GPUTarget("cuda", capability, 32), options={"num_warps": what.warps})
     said, ptx = _cuobjdump(compiled.asm["cubin"]), compiled.asm["ptx"]
     registers, stack = _resources(said)
     streams = 2 if kernel is gate_backward_kernel else 1
-    instructions = _instructions_per_element(said, dtypes[0].itemsize, streams)
+    instructions = _instructions_per_element(said, element_bytes, streams)
     loads, stores = _widths(FEATURE_MAP_LOAD, ptx), _widths(STORE, ptx)
     return Compiled(registers, stack, compiled.metadata.shared, instructions, loads, stores)
 
@@ -175,11 +192,12 @@ def records(
         for dtype in DTYPES:
             for layout in ("nchw", "nhwc"):
                 for name, launch, dtypes in launches(shape, dtype, layout):
+                    what = specialisation(launch, dtypes)
                     constants = {key: value for key, value in launch.values.items() if key.isupper()}
                     for capability in capabilities:
-                        identity = name, dtypes, launch.warps, capability, *launch.values.items()
+                        identity = name, capability, repr(what)
                         if identity not in known:
-                            known[identity] = compile_launch(launch, dtypes, capability)
+                            known[identity] = compiled_for(launch.kernel, what, dtypes[0].itemsize, capability)
                         yield {
                             "kernel": name,
                             "shape": shape,
@@ -190,6 +208,16 @@ def records(
                             "constants": constants,
                             **asdict(known[identity]),
                         }
+
+
+def _for_one(capability: int) -> list[dict[str, Any]]:
+    return list(records(capabilities=(capability,)))
+
+
+def all_records() -> list[dict[str, Any]]:
+    """Those of every shape and architecture, the architectures side by side on the cores there are."""
+    with ProcessPoolExecutor(usable_cores(), multiprocessing.get_context("spawn")) as pool:
+        return [record for found in pool.map(_for_one, CAPABILITIES) for record in found]
 
 
 def table(rows: list[dict[str, Any]]) -> str:
@@ -224,7 +252,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="records instead of a table")
     parser.add_argument("--output", type=Path, default=Path(__file__).with_suffix(".md"))
     options = parser.parse_args()
-    found = list(records())
+    found = all_records()
     if options.json:
         print(json.dumps(found))
     else:
