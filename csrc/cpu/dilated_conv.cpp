@@ -50,14 +50,15 @@ Features features_like(const Tensor& t, bool readable) {
 
 void check_conv(const Tensor& x, const Tensor& weight) {
   check_feature_map(x);
-  STD_TORCH_CHECK(
-      weight.dim() == 4 && weight.size(1) == x.size(1) && weight.size(2) == 3 && weight.size(3) == 3, "weight: shape");
+  require(
+      weight.dim() == 4 && weight.size(1) == x.size(1) && weight.size(2) == 3 && weight.size(3) == 3,
+      "weight must be (O, I, 3, 3) with I = C of x");
 }
 
 Tensor dilated_conv(
     const Tensor& x, const Tensor& weight, const std::optional<Tensor>& bias, int64_t dilation, bool relu) {
   check_conv(x, weight);
-  STD_TORCH_CHECK(dilation > 0, "dilation");
+  require(dilation > 0, "dilation must be at least 1");
   const int64_t n = x.size(0), inputs = x.size(1), h = x.size(2), w = x.size(3), outputs = weight.size(0);
   Tensor out = torch::stable::empty(
       {n, outputs, h, w}, x.scalar_type(), std::nullopt, x.device(), std::nullopt, MemoryFormat::ChannelsLast);
@@ -95,8 +96,9 @@ Tensor dilated_conv_weight_grad(const Tensor& x, const Tensor& grad, int64_t dil
   check_feature_map(x);
   check_feature_map(grad);
   const int64_t n = x.size(0), inputs = x.size(1), h = x.size(2), w = x.size(3), outputs = grad.size(1);
-  STD_TORCH_CHECK(
-      grad.size(0) == n && grad.size(2) == h && grad.size(3) == w && grad.scalar_type() == x.scalar_type(), "grad");
+  require(
+      grad.size(0) == n && grad.size(2) == h && grad.size(3) == w && grad.scalar_type() == x.scalar_type(),
+      "grad must be (N, O, H, W) of x, in its dtype");
   Tensor out = workspace(x, {outputs, inputs, 3, 3});
   if (x.numel() == 0 || grad.numel() == 0) return torch::stable::fill_(out, 0.0);
   const Features in = features_like(x, true), gradients = features_like(grad, true);

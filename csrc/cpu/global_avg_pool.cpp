@@ -24,4 +24,6 @@ Tensor global_avg_pool(const Tensor& x) {
 }  // namespace
 }  // namespace bam_fused::cpu
 
-STABLE_TORCH_LIBRARY_IMPL(bam_fused, CPU, m) { m.impl("global_avg_pool.compiled", TORCH_BOX(&bam_fused::cpu::global_avg_pool)); }
+STABLE_TORCH_LIBRARY_IMPL(bam_fused, CPU, m) {
+  m.impl("global_avg_pool.compiled", TORCH_BOX(&bam_fused::cpu::global_avg_pool));
+}

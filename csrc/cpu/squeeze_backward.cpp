@@ -27,11 +27,11 @@ Tensor as_matrix_of_weights(const Tensor& weight, const Tensor& x) {
 
 void check_squeeze_grad(const Tensor& x, const Tensor& reduced_grad) {
   check_feature_map(x);
-  STD_TORCH_CHECK(
+  require(
       reduced_grad.dim() == 4 && reduced_grad.size(0) == x.size(0) && reduced_grad.size(2) == x.size(2) &&
           reduced_grad.size(3) == x.size(3),
-      "reduced_grad: shape");
-  STD_TORCH_CHECK(reduced_grad.size(1) <= kMaxReduced, "reduced_grad: channels");
+      "reduced_grad must be (N, R, H, W) of x");
+  require(reduced_grad.size(1) <= kMaxReduced, "reduced_grad must have at most 512 channels");
 }
 
 // Columns so few that the reduced gradient's tile stays in the cache, rows so many that it is worth packing.
@@ -55,13 +55,14 @@ Tensor squeeze_input_grad(
     const std::optional<Tensor>& grad, const std::optional<Tensor>& channel_logits,
     const std::optional<Tensor>& spatial_logits, const std::string& combine) {
   check_squeeze_grad(x, reduced_grad);
-  STD_TORCH_CHECK(weight.size(0) == reduced_grad.size(1) && weight.size(1) == x.size(1), "weight: shape");
-  STD_TORCH_CHECK(
+  require(
+      weight.size(0) == reduced_grad.size(1) && weight.size(1) == x.size(1), "weight must be (R, C) or (R, C, 1, 1)");
+  require(
       pooled_grad.dim() == 2 && pooled_grad.size(0) == x.size(0) && pooled_grad.size(1) == x.size(1),
-      "pooled_grad: shape");
+      "pooled_grad must be (N, C) of x");
   const Combine how = parse_combine(combine);
   if (grad) {
-    STD_TORCH_CHECK(channel_logits && spatial_logits, "channel_logits");
+    require(channel_logits && spatial_logits, "channel_logits and spatial_logits must be given where grad is");
     check_gate(x, *channel_logits, *spatial_logits);
     check_grad(*grad, x);
   }

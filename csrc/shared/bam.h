@@ -44,7 +44,7 @@ class LayerReader {
     BamLayer layer{next(), {}, {}, {}, {}, {}, eps, (has & kRelu) != 0};
     const Tensor& w = layer.weight;
     const bool matrix = w.dim() == 2 && size == 1;
-    STD_TORCH_CHECK(
+    require(
         (matrix || (w.dim() == 4 && w.size(2) == size && w.size(3) == size)) && w.size(0) > 0 && w.size(1) == inputs,
         "layers do not fit each other");
     if (has & kBias) layer.bias = vector(w);
@@ -57,15 +57,15 @@ class LayerReader {
 
  private:
   const Tensor& next() {
-    STD_TORCH_CHECK(read_ < tensors_.size(), "tensors are too few for these layers");
+    require(read_ < tensors_.size(), "tensors are too few for these layers");
     const Tensor& t = tensors_[read_++];
-    STD_TORCH_CHECK(t.device() == x_.device(), "tensors must be on x's device");
+    require(t.device() == x_.device(), "tensors must be on x's device");
     return t;
   }
 
   Tensor vector(const Tensor& weight) {
     const Tensor& t = next();
-    STD_TORCH_CHECK(t.dim() == 1 && t.size(0) == weight.size(0), "layers do not fit each other");
+    require(t.dim() == 1 && t.size(0) == weight.size(0), "layers do not fit each other");
     return t;
   }
 
@@ -85,10 +85,14 @@ Tensor bam(
   check_feature_map(x);
   const int64_t count = static_cast<int64_t>(layers.size()), spatial_layers = count - channel_layers;
   const int64_t convolutions = static_cast<int64_t>(dilations.size());
-  STD_TORCH_CHECK(channel_layers >= 0 && spatial_layers >= 0 && count > 0 && eps.size() == layers.size(), "layers");
-  STD_TORCH_CHECK(convolutions == (spatial_layers == 0 ? 0 : spatial_layers - 2), "dilations");
-  for (const int64_t dilation : dilations) STD_TORCH_CHECK(dilation > 0, "dilations must be positive");
-  STD_TORCH_CHECK(!crops || (x.size(2) <= x.size(3) && x.size(3) < 2 * x.size(2)), "x must have H <= W < 2H");
+  require(
+      channel_layers >= 0 && spatial_layers >= 0 && count > 0 && eps.size() == layers.size(),
+      "layers and eps must be as many, at least channel_layers");
+  require(
+      convolutions == (spatial_layers == 0 ? 0 : spatial_layers - 2),
+      "dilations must be one for each spatial layer but the first and the last");
+  for (const int64_t dilation : dilations) require(dilation > 0, "dilations must be positive");
+  require(!crops || (x.size(2) <= x.size(3) && x.size(3) < 2 * x.size(2)), "x must have H <= W < 2H");
   Tensor out = fresh_like(x);
   const FeatureMap map({&x, &out});
   BamCall call{map, {}, {}, {}, {}, dilations, parse_combine(combine), crops};
@@ -100,10 +104,10 @@ Tensor bam(
     const int64_t size = channel || first || last ? 1 : 3;
     (channel ? call.channel : call.spatial).push_back(reader.read(layers[i], eps[i], inputs, size));
     inputs = (channel ? call.channel : call.spatial).back().outputs();
-    if (i + 1 == channel_layers) STD_TORCH_CHECK(inputs == x.size(1), "the channel branch must end in C logits");
-    if (!channel && last) STD_TORCH_CHECK(inputs == 1, "the spatial branch must end in one channel");
+    if (i + 1 == channel_layers) require(inputs == x.size(1), "the channel branch must end in C logits");
+    if (!channel && last) require(inputs == 1, "the spatial branch must end in one channel");
   }
-  STD_TORCH_CHECK(reader.done(), "tensors are too many for these layers");
+  require(reader.done(), "tensors are too many for these layers");
   if (x.numel() == 0) return out;
   const View read = map.readable(x), written = map.writable(out);
   call.x = read.map;

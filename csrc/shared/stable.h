@@ -1,4 +1,4 @@
-// The LibTorch stable ABI: the only door through which this project reaches PyTorch from C++.
+// The headers of the LibTorch stable ABI, and PyTorch's errors in its own words.
 //
 // Built with -DTORCH_TARGET_VERSION=0x020a000000000000, one binary serves torch 2.10 and every later release.
 #pragma once

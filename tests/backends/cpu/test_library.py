@@ -79,6 +79,27 @@ def test_every_storage_offset_between_sentinels(instruction_set, dtype, shape):
             assert arena[:offset].isnan().all() and arena[offset + size :].isnan().all()
 
 
+X = torch.randn(2, 8, 4, 4)
+LOGITS = (torch.randn(2, 8), torch.randn(2, 4, 4))
+REFUSED = {
+    "x must be (N, C, H, W)": lambda: OPS.gate.compiled(X[0], *LOGITS, "sum"),
+    "x must be float32, float64, float16 or bfloat16": lambda: OPS.global_avg_pool.compiled(X.int()),
+    "channel_logits must be (N, C) or (N, C, 1, 1) of x": lambda: OPS.gate.compiled(X, X[0], LOGITS[1], "sum"),
+    "spatial_logits must be float32 or of x's dtype": lambda: OPS.gate.compiled(X, LOGITS[0], LOGITS[1].half(), "sum"),
+    'combine must be "sum", "product" or "max", got "mean"': lambda: OPS.gate.compiled(X, *LOGITS, "mean"),
+    "grad must have x's shape, dtype and device": lambda: OPS.gate_backward.compiled(X[:1], X, *LOGITS, "sum"),
+    "weight must be (R, C) or (R, C, 1, 1)": lambda: OPS.squeeze.compiled(X, torch.randn(3, 7), None),
+    "dilation must be at least 1": lambda: OPS.dilated_conv.compiled(X, torch.randn(3, 8, 3, 3), None, 0, False),
+}
+
+
+@pytest.mark.parametrize("message", REFUSED)
+def test_the_library_says_what_it_expected_and_nothing_else(message):
+    with pytest.raises(RuntimeError) as refused:
+        REFUSED[message]()
+    assert str(refused.value) == message
+
+
 def test_an_unknown_instruction_set_is_refused():
     with pytest.raises(ValueError, match=r"instruction_set must be one of .* on this processor, got 'mmx'"):
         cpu.use_instruction_set("mmx")
