@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TypeVar
 
 from torch import nn
@@ -13,13 +13,20 @@ PREFIXES = ("module.", "_orig_mod.")
 Value = TypeVar("Value")
 
 
-def unwrapped(model: nn.Module) -> nn.Module:
-    """The model inside DataParallel, DistributedDataParallel and torch.compile wrappers, however many."""
+def unwrapping(model: nn.Module) -> Iterator[nn.Module]:
+    """The model, then what each DataParallel, DistributedDataParallel or torch.compile wrapper around it holds."""
+    yield model
     while isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)) or set(model._modules) == {
         "_orig_mod"
     }:
         (model,) = model._modules.values()  # type: ignore[assignment]
-    return model
+        yield model
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The model inside DataParallel, DistributedDataParallel and torch.compile wrappers, however many."""
+    *_, inner = unwrapping(model)
+    return inner
 
 
 def unwrapped_name(name: str) -> str:

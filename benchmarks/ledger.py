@@ -14,8 +14,9 @@ import torch
 from traffic.entries import OPERATIONS, SHAPE, Entry, entries, table
 
 from bam_fused.bench.cases import FORMATS
-from bam_fused.bench.table import markdown_table, text_table
+from bam_fused.bench.table import markdown_table
 from bam_fused.cli.progress import Progress
+from bam_fused.text_table import text_table
 
 PAGE = """# The traffic ledger
 
@@ -53,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         options.output.write_text("\n".join(parts))
         print(f"written: {options.output}")
     else:
-        print(text_table(*table(found[options.format])))
+        print(text_table(*table(found[options.format]), numbers=True))
 
 
 if __name__ == "__main__":

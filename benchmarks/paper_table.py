@@ -19,6 +19,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from bam_fused import models
+from bam_fused.bench.table import markdown_table
 
 Network = Callable[..., nn.Module]
 
@@ -60,6 +61,7 @@ def row(
     return Row(name, network, size, options, params, gmacs, note)
 
 
+HEAD = ("network", "params here", "exactly", "params paper", "GMACs here", "GMACs paper", "agrees")
 ROWS: dict[str, tuple[Row, ...]] = {
     "ImageNet (paper, table 3b)": (
         row("ResNet18", models.resnet18, "11.69", "1.81"),
@@ -187,17 +189,14 @@ def markdown() -> str:
     ]
     for table, entries in ROWS.items():
         lines += ["", f"## {table}", ""]
-        lines += [
-            "| network | params here | exactly | params paper | GMACs here | GMACs paper | agrees |",
-            "|" + "---|" * 7,
-        ]
+        rows = []
         for index, entry in enumerate(entries):
             params, gmacs, same = agreement(table, index)
             says_something = entry.params or entry.gmacs
             verdict = ("yes" if same else "no: " + entry.note) if says_something else "-"
             exact = f"{measure(table, index)[0]:,}"
-            cells = [entry.name, params, exact, entry.params or "-", gmacs, entry.gmacs or "-", verdict]
-            lines.append("| " + " | ".join(cells) + " |")
+            rows.append([entry.name, params, exact, entry.params or "-", gmacs, entry.gmacs or "-", verdict])
+        lines.append(markdown_table(HEAD, rows))
     return "\n".join(lines) + "\n\n" + NOTES
 
 

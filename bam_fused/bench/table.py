@@ -5,19 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from bam_fused.bench.results import MEMORY, CaseResult, Results, figures, over_fused, row
-
-Row = Sequence[str]
-
-
-def text_table(head: Row, rows: Sequence[Row]) -> str:
-    """Columns as wide as their widest cell; the first to the left, the others to the right."""
-    widths = [max(len(line[i]) for line in (head, *rows)) for i in range(len(head))]
-
-    def line(cells: Row) -> str:
-        first, *others = cells
-        return "  ".join([first.ljust(widths[0]), *(c.rjust(w) for c, w in zip(others, widths[1:], strict=True))])
-
-    return "\n".join([line(head), "  ".join("-" * width for width in widths), *map(line, rows)])
+from bam_fused.text_table import Row, text_table
 
 
 def markdown_table(head: Row, rows: Sequence[Row]) -> str:
@@ -115,9 +103,11 @@ def terminal(results: Results) -> str:
         head = (
             f"\n{operation}, {mode}: median latency, and how many times as long as fused (above 1: fused is faster)\n"
         )
-        parts.append(head + text_table(*latency_table(cases)))
+        parts.append(head + text_table(*latency_table(cases), numbers=True))
         if any("peak_bytes" in figures(case, "fused") for case in cases):
-            parts.append(f"\n{operation}, {mode}: peak and saved memory\n" + text_table(*memory_table(cases)))
+            parts.append(
+                f"\n{operation}, {mode}: peak and saved memory\n" + text_table(*memory_table(cases), numbers=True)
+            )
     missing = absences(results)
     if missing:
         parts.append("\nabsent:\n  " + "\n  ".join(missing))

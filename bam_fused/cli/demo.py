@@ -12,8 +12,9 @@ from bam_fused import backends
 from bam_fused.bench import demo, machine, plots
 from bam_fused.bench.demo import Difference, Subject, Timed
 from bam_fused.bench.extras import need
-from bam_fused.bench.table import seconds, size, text_table, times
+from bam_fused.bench.table import seconds, size, times
 from bam_fused.cli.progress import Progress
+from bam_fused.text_table import text_table
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -51,7 +52,7 @@ def _difference_table(found: list[Difference]) -> str:
         "original off float64",
         "replaced off float64",
     ]
-    return text_table(head, rows)
+    return text_table(head, rows, numbers=True)
 
 
 def _time_table(head: str, found: list[Timed]) -> str:
@@ -61,7 +62,7 @@ def _time_table(head: str, found: list[Timed]) -> str:
         peaks = [size(peak) for peak in one.peaks] if one.peaks else []
         rows.append([one.what, seconds(one.original.median), seconds(one.replaced.median), speed_up, *peaks])
     columns = [head, "original", "replaced", "speed-up (20-80 %)"]
-    return text_table([*columns, "peak, original", "peak, replaced"][: len(rows[0])], rows)
+    return text_table([*columns, "peak, original", "peak, replaced"][: len(rows[0])], rows, numbers=True)
 
 
 def _what_bam_is(networks: list[Timed], bams: list[Timed]) -> str:

@@ -16,6 +16,8 @@ from bam_fused.surgery.channels_last import ChannelsLastBAM
 from bam_fused.surgery.dry_run import dry_run
 from bam_fused.surgery.fusing import fusing
 from bam_fused.surgery.places import AFTER, BEFORE, Place, every_block, named
+from bam_fused.text_table import text_table
+from bam_fused.wrappers import unwrapped, unwrapping
 
 AT = ("auto", "every-block", "classifiers")
 
@@ -61,8 +63,8 @@ class InsertReport(Sequence[Inserted]):
 
     def __str__(self) -> str:
         height, width = self.image[-2:]
-        rows = [("BAM", "position", "channels", f"map at {height} x {width}", "parameters")]
-        rows += [
+        head = ("BAM", "position", "channels", f"map at {height} x {width}", "parameters")
+        rows = [
             (
                 entry.name,
                 entry.position,
@@ -72,12 +74,9 @@ class InsertReport(Sequence[Inserted]):
             )
             for entry in self
         ]
-        rows.append((f"{len(self)} modules", "", "", "", f"{self.parameters:,}"))
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-        rule = "  ".join("-" * width for width in widths)
+        foot = (f"{len(self)} modules", "", "", "", f"{self.parameters:,}")
         warnings = [f"warning: {entry.name}: {entry.warning}" for entry in self if entry.warning]
-        return "\n".join((lines[0], rule, *lines[1:-1], rule, lines[-1], *warnings))
+        return "\n".join((text_table(head, rows, foot=foot), *warnings))
 
     __repr__ = __str__
 
@@ -133,7 +132,11 @@ def insert_bam(
         raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
     if position not in (BEFORE, AFTER):
         raise ValueError(f"position must be 'after' or 'before', got {position!r}")
-    root, prefix = _looked_at(_unwrapped(model), whole=not isinstance(at, str) or at == "classifiers")
+    if any(isinstance(one, nn.parallel.DistributedDataParallel) for one in unwrapping(model)):
+        raise ValueError(
+            "model is wrapped in DistributedDataParallel, which would not know the new parameters: wrap last"
+        )
+    root, prefix = _looked_at(unwrapped(model), whole=not isinstance(at, str) or at == "classifiers")
     names = _names(root, at)
     modules = dict(root.named_modules())
     trace = dry_run(root, example, [modules[name] for name in names or () if name in modules])
@@ -189,21 +192,6 @@ def _calls(root: nn.Module, example: Any, pairs: list[tuple[Place, BAM]]) -> lis
     """How often a dry run calls each BAM."""
     trace = dry_run(root, example, [bam for _, bam in pairs])
     return [len(trace.calls_of(bam)) for _, bam in pairs]
-
-
-def _unwrapped(model: nn.Module) -> nn.Module:
-    """The model inside DataParallel and torch.compile wrappers."""
-    while True:
-        if isinstance(model, nn.parallel.DistributedDataParallel):
-            raise ValueError(
-                "model is wrapped in DistributedDataParallel, which would not know the new parameters: wrap last"
-            )
-        if isinstance(model, nn.DataParallel):
-            model = model.module
-        elif isinstance(model, torch._dynamo.OptimizedModule):
-            model = model._orig_mod
-        else:
-            return model
 
 
 def _looked_at(model: nn.Module, whole: bool) -> tuple[nn.Module, str]:

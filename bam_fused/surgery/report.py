@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import overload
 
 from bam_fused.composition.explain import Paths
+from bam_fused.text_table import text_table
 
 
 @dataclass(frozen=True)
@@ -92,10 +93,6 @@ class Report(Sequence[Entry]):
     def __str__(self) -> str:
         if not self._entries:
             return "no BAM found"
-        rows = [_HEADER, *(entry.row for entry in self)]
-        widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADER))]
-        lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-        lines.insert(1, "  ".join("-" * width for width in widths))
-        return "\n".join(lines)
+        return text_table(_HEADER, [entry.row for entry in self])
 
     __repr__ = __str__
