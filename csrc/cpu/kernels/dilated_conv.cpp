@@ -35,6 +35,10 @@ struct ConvRows {
   int64_t tap_begin, tap_end;
 };
 
+// Sums are taken tap by tap, or kernel row by kernel row where a tap has fewer products than these, and then added up: one long
+// run of additions rounds worse than the library's convolution.
+constexpr int64_t kFewestProducts = 24;
+
 // The sums of `rows` positions from `column` on, in each of the map's rows in turn.
 template <class A, int rows, int vectors>
 __attribute__((noinline)) void convolve_columns(
@@ -42,6 +46,7 @@ __attribute__((noinline)) void convolve_columns(
   const int64_t in_row = padded<A>(a.inputs), out_row = padded<A>(a.outputs);
   const A* in = (const A*)a.in.at(where.sample);
   A* out = (A*)a.out.at(where.sample);
+  const bool taps_apart = a.inputs >= kFewestProducts;
   for (int64_t y = where.begin; y < where.end; ++y) {
     const int64_t first = y < a.dilation ? 1 : 0, last = y + a.dilation >= a.height ? 2 : 3;  // kernel rows on the map
     const int64_t begin = where.tap_begin > first ? where.tap_begin : first,
@@ -50,11 +55,22 @@ __attribute__((noinline)) void convolve_columns(
     A* to = out + (y * a.width + column) * out_row + output;
     Block<A, rows, vectors> sum;
     sum.clear();
+    A before[rows * vectors * kLanes<A>];  // the sums so far, while those of another run begin at 0
+    bool is_first = true;
     for (int64_t ky = begin; ky < end; ++ky) {
-      for (int64_t kx = segment.tap_begin; kx < segment.tap_end; ++kx) {
-        const int64_t position = (y + (ky - 1) * a.dilation) * a.width + column + (kx - 1) * a.dilation;
-        const A* weight = (const A*)a.weight + (ky * 3 + kx) * a.inputs * out_row + output;
-        sum.add_products(in + position * in_row, in_row, 1, weight, out_row, a.inputs);
+      for (int64_t kx = segment.tap_begin, run_end; kx < segment.tap_end; kx = run_end) {
+        run_end = taps_apart ? kx + 1 : segment.tap_end;
+        if (!is_first) {
+          sum.store_to(before, vectors * kLanes<A>);
+          sum.clear();
+        }
+        for (int64_t tap = kx; tap < run_end; ++tap) {
+          const int64_t position = (y + (ky - 1) * a.dilation) * a.width + column + (tap - 1) * a.dilation;
+          const A* weight = (const A*)a.weight + (ky * 3 + tap) * a.inputs * out_row + output;
+          sum.add_products(in + position * in_row, in_row, 1, weight, out_row, a.inputs);
+        }
+        if (!is_first) sum.add(before, vectors * kLanes<A>);
+        is_first = false;
       }
     }
     if (begin > first) sum.add(to, out_row);
