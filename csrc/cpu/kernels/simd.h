@@ -119,13 +119,16 @@ inline void store(Float16* p, Vec<float> v) {
 
 template <class A> inline Vec<A> splat(A value) { return value - Vec<A>{}; }  // x - 0 is x, 0 + x is not for -0
 
-template <class A> inline A sum_lanes(Vec<A> v) {
-  A lanes[kLanes<A>];
-  store(lanes, v);
-  for (int width = kLanes<A> / 2; width > 0; width /= 2) {
-    for (int i = 0; i < width; ++i) lanes[i] += lanes[i + width];
+// The upper half is added to the lower until one lane is left.
+template <class A, int lanes = kLanes<A>, class V> inline A sum_lanes(V v) {
+  if constexpr (lanes == 1) {
+    return bit_cast<A>(v);
+  } else {
+    typedef A Half __attribute__((vector_size(lanes / 2 * sizeof(A))));
+    Half halves[2];
+    memcpy(halves, &v, sizeof v);
+    return sum_lanes<A, lanes / 2>(halves[0] + halves[1]);
   }
-  return lanes[0];
 }
 
 // All ones in the lanes from `first` on.

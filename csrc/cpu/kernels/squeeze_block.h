@@ -1,0 +1,139 @@
+// A block of channels of a tile of x, as squeeze multiplies it: pooled, and readable number by number from the L1 cache.
+#pragma once
+
+#include "packing.h"
+#include "register_block.h"
+#include "squeeze.h"
+
+namespace bam_fused::cpu {
+namespace {
+
+struct SqueezeTile {
+  int64_t sample, position, count;
+  void* pool;  // sums over the tile, one per channel
+};
+
+template <class T> inline const T* x_at(
+    const SqueezeArguments& a, const SqueezeTile& tile, int64_t position, int64_t channel) {
+  const int64_t row = a.rows_are_channels ? channel : position, column = a.rows_are_channels ? position : channel;
+  return (const T*)a.x.data + tile.sample * a.x.strides.sample + row * a.x.strides.row + column;
+}
+
+inline bool pools_all(const SqueezeArguments& a) { return a.pooled_width == a.width; }
+inline bool pools(const SqueezeArguments& a, int64_t position) {
+  return pools_all(a) || position % a.width < a.pooled_width;
+}
+
+// Asks for rows before they are needed, a few at a time: they lie too far apart for the processor to see them coming, and all
+// asked for at once they would wait for each other.
+class Ahead {
+ public:
+  template <class T> Ahead(const T* first, int64_t row_stride, int64_t rows, int64_t columns, int64_t steps)
+      : row_((const char*)((uintptr_t)first / kLine * kLine)),
+        stride_(row_stride * (int64_t)sizeof(T)),
+        bytes_(columns * (int64_t)sizeof(T)),
+        rows_(rows),
+        each_step_((rows + steps - 1) / steps) {}
+
+  void step() {
+    const int64_t count = each_step_ < rows_ ? each_step_ : rows_;
+    rows_ -= count;
+    for (int64_t row = 0; row < count; ++row, row_ += stride_) {
+      for (int64_t byte = 0; byte < bytes_; byte += kLine) __builtin_prefetch(row_ + byte, 0, 3);
+    }
+  }
+
+ private:
+  static constexpr int64_t kLine = 64;
+  const char* row_;
+  int64_t stride_, bytes_, rows_, each_step_;
+};
+
+// x itself where it is of the compute type and its rows do not fall into the same few sets of the cache, else a copy.
+template <class T> struct SqueezeBlock {
+  using A = Compute<T>;
+  static constexpr int64_t kNumbers = 12288 / (int64_t)sizeof(A);  // this block and the next one fit the L1 cache
+  alignas(64) A copy[kNumbers + kMostTilePositions * kLanes<A>];
+  const A* x;
+  int64_t position_step, channel_step;
+
+  static int64_t most_channels(const SqueezeTile& tile) {
+    constexpr int64_t most = 64;
+    const int64_t fitting = kNumbers / tile.count;
+    return fitting < most ? fitting : most;
+  }
+
+  void read(const SqueezeArguments& a, const SqueezeTile& tile, int64_t c, int64_t depth, bool pool) {
+    constexpr int64_t few_sets = 2048;
+    const T* from = x_at<T>(a, tile, tile.position, c);
+    const int64_t rows = a.rows_are_channels ? depth : tile.count, columns = a.rows_are_channels ? tile.count : depth;
+    int64_t stride = a.x.strides.row;
+    x = (const A*)from;
+    if (sizeof(T) != sizeof(A) || (a.rows_are_channels && stride * (int64_t)sizeof(T) % few_sets == 0)) {
+      pack_rows(copy, padded<A>(columns), from, stride, rows, columns);
+      x = copy;
+      stride = padded<A>(columns);
+    }
+    position_step = a.rows_are_channels ? 1 : stride;
+    channel_step = a.rows_are_channels ? stride : 1;
+    if (!pool) return;
+    A* sums = (A*)tile.pool + c;
+    a.rows_are_channels ? pool_channels(a, tile, sums, depth) : pool_positions(a, tile, sums, depth);
+  }
+
+  // What comes after these channels: the next ones, or the first of the next tile.
+  static Ahead ahead(const SqueezeArguments& a, const SqueezeTile& tile, int64_t c, int64_t depth, int64_t steps) {
+    const bool next_tile = c + depth >= a.channels;
+    const int64_t position = next_tile ? tile.position + tile.count : tile.position, left = a.positions - position;
+    const int64_t count = left < tile.count ? left : tile.count, channels = count > 0 ? depth : 0;
+    const T* first = x_at<T>(a, tile, position, next_tile ? 0 : c + depth);
+    return a.rows_are_channels ? Ahead(first, a.x.strides.row, channels, count, steps)
+                               : Ahead(first, a.x.strides.row, count, channels, steps);
+  }
+
+ private:
+  void pool_channels(const SqueezeArguments& a, const SqueezeTile& tile, A* sums, int64_t depth) const {
+    for (int64_t c = 0; c < depth; ++c) {
+      const A* channel = x + c * channel_step;
+      sums[c] = pools_all(a) ? sum_of(channel, tile.count) : A(0);
+      for (int64_t p = 0; p < tile.count && !pools_all(a); ++p) {
+        if (pools(a, tile.position + p)) sums[c] += channel[p];
+      }
+    }
+  }
+
+  static A sum_of(const A* numbers, int64_t count) {
+    constexpr int at_once = 4;
+    Vec<A> sums[at_once] = {}, rest{};
+    int64_t k = 0;
+    for (; k + at_once * kLanes<A> <= count; k += at_once * kLanes<A>) {
+      for (int i = 0; i < at_once; ++i) sums[i] += load(numbers + k + i * kLanes<A>);
+    }
+    for (; k + kLanes<A> <= count; k += kLanes<A>) rest += load(numbers + k);
+    if (k < count) rest += load(numbers + k, Short{count - k});
+    return sum_lanes<A>((sums[0] + sums[1]) + (sums[2] + sums[3]) + rest);
+  }
+
+  void pool_positions(const SqueezeArguments& a, const SqueezeTile& tile, A* sums, int64_t depth) const {
+    constexpr int64_t rows = 8;
+    memset(sums, 0, depth * sizeof(A));
+    int64_t p = 0;
+    if (pools_all(a)) {
+      for (; p + rows <= tile.count; p += rows) add_positions<rows>(sums, p, depth);
+    }
+    for (; p < tile.count; ++p) {
+      if (pools(a, tile.position + p)) add_positions<1>(sums, p, depth);
+    }
+  }
+
+  template <int64_t rows> void add_positions(A* sums, int64_t p, int64_t depth) const {
+    for_columns<A>(depth, [&](int64_t k, auto part) {
+      Vec<A> sum{};
+      for (int64_t row = 0; row < rows; ++row) sum += load(x + (p + row) * position_step + k, part);
+      store(sums + k, load(sums + k, part) + only_new<A>(sum, part), part);
+    });
+  }
+};
+
+}  // namespace
+}  // namespace bam_fused::cpu
