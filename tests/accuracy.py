@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+
 import torch
 from torch import Tensor
 
@@ -16,6 +18,22 @@ def noise_of_sums(grad: Tensor, x: Tensor, channel: Tensor, spatial: Tensor, com
     addends = grad.double() * x.double() * weight / 4
     length = max(x.shape[1], x.shape[2] * x.shape[3])
     return 2 * (addends.square().mean() * length).sqrt().item() if x.numel() else 0.0
+
+
+def nudged(values: Tensor, dtype: torch.dtype) -> Tensor:
+    """float64 values, each off by at most one rounding of a dtype."""
+    return values * (1 + torch.finfo(dtype).eps * (2 * torch.rand_like(values) - 1))
+
+
+def noise_of_rounding(exact: Sequence[Tensor], moved: Iterable[Sequence[Tensor]], dtype: torch.dtype) -> list[float]:
+    """The noise of each result of a function that amplifies roundings, as chains of layers do.
+
+    Twice the furthest that it moves, in roundings, over some runs in float64 on nudged arguments.
+    """
+    furthest = [0.0] * len(exact)
+    for results in moved:
+        furthest = [max(far, _largest(a - b)) for far, a, b in zip(furthest, results, exact, strict=True)]
+    return [2 * far / torch.finfo(dtype).eps for far in furthest]
 
 
 def assert_no_worse_than_eager(name: str, ours: Tensor, eager: Tensor, exact: Tensor, noise: float = 0.0) -> None:

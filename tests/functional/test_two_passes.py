@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from accuracy import assert_no_worse_than_eager
+from accuracy import assert_no_worse_than_eager, noise_of_rounding, nudged
 from drawing import COMBINES, DTYPES, VIEWS, feature_map, gradient
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
@@ -70,12 +70,14 @@ def test_values_and_gradients(poisoned, dtype, format, combine):
         leaves, grad = _leaves(shape, dtype, format), gradient(shape, dtype, format)
         ours = _gradients(fused, combine, leaves, grad)
         eager = _gradients(plain, combine, leaves, grad)
-        exact = _gradients(plain, combine, [t.double() for t in leaves], grad.double())
-        noise = 2 * (shape[0] * shape[2] * shape[3]) ** 0.5
-        for name, a, b, c in zip(NAMES, ours, eager, exact, strict=True):
-            assert_no_worse_than_eager(
-                name, a, b, c, noise if dtype == torch.float64 or name not in ("out", "x") else 0.0
-            )
+        wide, wide_grad = [t.double() for t in leaves], grad.double()
+        exact = _gradients(plain, combine, wide, wide_grad)
+        moved = (
+            _gradients(plain, combine, [nudged(t, dtype) for t in wide], nudged(wide_grad, dtype)) for _ in range(3)
+        )
+        noises = noise_of_rounding(exact, moved, dtype)
+        for result in zip(NAMES, ours, eager, exact, noises, strict=True):
+            assert_no_worse_than_eager(*result)
 
 
 @pytest.mark.parametrize("x_view", VIEWS)
