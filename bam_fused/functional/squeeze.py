@@ -26,16 +26,16 @@ MOST_REDUCED = 512
 def _plain(x: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
     wide = compute_dtype(x)
     pooled, reduced = reference.squeeze(x.to(wide), weight.to(wide), None if bias is None else bias.to(wide))
-    return pooled.to(x.dtype), reduced.to(x.dtype, memory_format=_format(x))
+    return pooled.to(x.dtype), reduced.to(x.dtype, memory_format=memory_format_of(x))
 
 
 def _fake(x: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
     n, c, h, w = x.shape
-    reduced = torch.empty((n, weight.shape[0], h, w), dtype=x.dtype, device=x.device, memory_format=_format(x))
-    return x.new_empty((n, c)), reduced
+    shape = (n, weight.shape[0], h, w)
+    return x.new_empty((n, c)), torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=memory_format_of(x))
 
 
-def _format(x: Tensor) -> torch.memory_format:
+def memory_format_of(x: Tensor) -> torch.memory_format:
     """The memory format of the reduction: that in which a 1x1 convolution of x would come."""
     channels, positions = x.shape[1], x.shape[2] * x.shape[3]
     adjacent = channels > 1 and positions > 1 and x.stride(1) == 1
@@ -130,8 +130,8 @@ def squeeze_grads(
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
     """The gradients in x, weight and bias that are wanted; `gate` as in the operator squeeze_input_grad."""
     dx = dweight = dbias = None
-    if not reduced_grad.is_contiguous(memory_format=_format(x)):
-        reduced_grad = reduced_grad.contiguous(memory_format=_format(x))  # once for both kernels
+    if not reduced_grad.is_contiguous(memory_format=memory_format_of(x)):
+        reduced_grad = reduced_grad.contiguous(memory_format=memory_format_of(x))  # once for both kernels
     run = run_backward if weight.shape[0] <= MOST_REDUCED else _run_plain
     if wanted[1]:
         dweight = run("squeeze_weight_grad", choice, x, reduced_grad).to(weight.dtype).reshape(weight.shape)

@@ -52,7 +52,6 @@ class _Squeeze(torch.autograd.Function):
         ctx.choice, ctx.combine = choice, combine
         ctx.set_materialize_grads(False)
         pooled, reduced = backends.run("squeeze", x, weight, bias, choice=choice)
-        reduced = reduced.contiguous(memory_format=torch.channels_last)  # as the convolutions on it want it
         n, c, h, w = x.shape
         wide = x.new_zeros((), dtype=compute_dtype(x))
         return pooled, reduced, x.new_zeros(()).expand(n, c, h, w), wide.expand(n, c), wide.expand(n, 1, h, w)
