@@ -4,6 +4,9 @@ The rules follow from what has to be in flight on an NVIDIA GPU of the 2020s to 
 at 1,024 threads per SM each must have 16 to 64 bytes under way). They have not been measured on a GPU. A
 table that the tuning command has measured on the device at hand goes first: see tuned.py.
 
+How a sample's sums are cut depends on the sample, never on how many there are beside it, so neither do their bits. The pool
+is cut as a batch of one wants it, the backward, which trains, as a batch of BATCH does; other batches take the same.
+
 Feature maps move 16 bytes at a time wherever a sample's rows x columns is a multiple of that. Three cases are left with
 narrower vectors: samples whose size is no such multiple (C and H * W both odd), sums over rows that begin at no multiple
 of a vector and are longer than 512 elements, and views with gaps (channels_last channel slices) of odd strides.
@@ -27,9 +30,10 @@ LARGEST_DENSE_TILE = 4096  # elements; a larger one would leave too few register
 LONGEST_WALK = 8  # groups: by then what a program does before the first of them costs next to nothing
 WELL_USED = 0.9  # of a tile's lanes
 MOST_TILES = 8  # of a group of rows
-SMALL_BYTES = 2**24  # below this size of a feature map its partial sums stay in the level-2 cache
+BATCH = 32
+SMALL_BYTES = 2**24  # below this size of such a batch its partial sums stay in the level-2 cache
 WORKSPACE_SHARE = 0.05  # partial sums in bytes, of the feature map's
-SMALL_WORKSPACE_SHARE = 0.25  # the same for a small one
+SMALL_WORKSPACE_SHARE = 0.25  # the same for a small one in the backward
 
 
 @dataclass(frozen=True)
@@ -112,13 +116,14 @@ def gate_backward(
     if measured is not None and (may_be_dense or not measured.dense):
         return measured
     elements = BACKWARD_ELEMENTS if dtype != torch.float64 else BACKWARD_ELEMENTS // 2
-    workspace = _workspace_elements(view, dtype)
+    small = BATCH * view.rows * view.columns * dtype.itemsize < SMALL_BYTES
+    workspace = _workspace_elements(view, dtype, SMALL_WORKSPACE_SHARE if small else WORKSPACE_SHARE)
     choices = []
     for tile in _tiles(view, dtype, elements, may_be_dense, sample_strides):
         column_splits = _cover(view.columns, tile.tile_columns)
         row_sums = column_splits * view.rows if column_splits > 1 else 0
         affordable = int((workspace - row_sums) // view.columns)
-        choices.append(_split(tile, _cover(view.rows, tile.tile_rows), view.batch * column_splits, affordable))
+        choices.append(_split(tile, _cover(view.rows, tile.tile_rows), BATCH * column_splits, affordable))
     return _first_to_fill(choices)
 
 
@@ -129,12 +134,14 @@ def global_avg_pool(
     measured = tuned.lookup("global_avg_pool", view, dtype, device, TileConfig)
     if measured is not None and (may_be_dense or not measured.dense):
         return measured
-    workspace = _workspace_elements(view, dtype) / 2  # written and read again beside one pass over x, not three
+    workspace = (
+        _workspace_elements(view, dtype, WORKSPACE_SHARE) / 2
+    )  # written and read again beside one pass over x, not three
     choices = []
     for tile in _tiles(view, dtype, PROGRAM_BYTES // dtype.itemsize, may_be_dense, sample_strides):
         down, along = _cover(view.rows, tile.tile_rows), _cover(view.columns, tile.tile_columns)
         kept, walk, sums = (down, along, view.rows) if view.rows_are_channels else (along, down, view.columns)
-        choices.append(_split(tile, walk, view.batch * kept, int(workspace // sums)))
+        choices.append(_split(tile, walk, kept, int(workspace // sums)))
     return _first_to_fill(choices)
 
 
@@ -176,11 +183,9 @@ def _tile_columns(columns: int) -> int:
     return max(block for block in used if used[block] >= max(used.values()) - 0.1)
 
 
-def _workspace_elements(view: Matrices, dtype: torch.dtype) -> float:
+def _workspace_elements(view: Matrices, dtype: torch.dtype, share: float) -> float:
     """The partial sums, per sample, that a workspace may hold: float32, or float64 for float64 feature maps."""
-    size = view.rows * view.columns * dtype.itemsize
-    share = WORKSPACE_SHARE if view.batch * size >= SMALL_BYTES else SMALL_WORKSPACE_SHARE
-    return share * size / max(4, dtype.itemsize)
+    return share * view.rows * view.columns * dtype.itemsize / max(4, dtype.itemsize)
 
 
 def _cover(size: int, block: int) -> int:

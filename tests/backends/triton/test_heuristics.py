@@ -40,7 +40,7 @@ def test_workspaces_keep_to_their_share(data):
         column_splits * view.rows if column_splits > 1 else 0
     )
     x_bytes = view.rows * view.columns * dtype.itemsize
-    if view.batch * x_bytes >= heuristics.SMALL_BYTES and config.splits > 1:
+    if heuristics.BATCH * x_bytes >= heuristics.SMALL_BYTES and config.splits > 1:
         assert kept * max(4, dtype.itemsize) <= WORKSPACE_SHARE * x_bytes
     walk = _cover(view.rows, config.tile_rows)
     assert _cover(walk, _cover(walk, config.splits)) == config.splits, "an empty split"
