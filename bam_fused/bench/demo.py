@@ -13,7 +13,7 @@ from torch.nn import functional
 
 import bam_fused
 from bam_fused.bench import memory, pictures, timing
-from bam_fused.bench.operations.bam_resnet50 import calibrate, network
+from bam_fused.bench.networks import calibrate, network
 from bam_fused.bench.timing import Call, Effort, Quantiles
 
 

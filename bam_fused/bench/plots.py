@@ -192,7 +192,7 @@ def memory(results: Results) -> Any | None:
     """Peak and saved memory in training, in sizes of x; None where no training was measured."""
     cases: list[CaseResult] = []
     for (_, mode), found in table.groups(results).items():
-        if mode == "forward+backward" and found[0]["operation"] != "bam_resnet50":  # one group of bars per operation
+        if mode == "forward+backward":  # one group of bars per operation
             known = [case for case in found if tuple(case["shape"]) in FIRST]
             cases += [case for case in known if "saved_bytes" in figures(case, "fused")][:1]
     if not cases:

@@ -12,7 +12,7 @@ from torch import Tensor
 import bam_fused
 from bam_fused.bench import pictures, plots
 from bam_fused.bench.extras import need
-from bam_fused.bench.operations.bam_resnet50 import calibrate, network
+from bam_fused.bench.networks import calibrate, network
 from bam_fused.wrappers import unwrapped_names
 
 
