@@ -85,7 +85,7 @@ def build_operators() -> Path:
 class Call(ctypes.Structure):
     _fields_ = (
         *((name, ctypes.c_int64) for name in ("samples", "rows", "columns")),
-        *((name, ctypes.c_int) for name in ("dtype", "combine", "multiprocessors", "threads")),
+        *((name, ctypes.c_int) for name in ("dtype", "combine", "multiprocessors", "in_flight", "threads")),
         ("seed", ctypes.c_uint64),
     )
 
@@ -117,14 +117,14 @@ class Problem:
     dtype: torch.dtype
     combine: str = "sum"
     multiprocessors: int = 2
+    in_flight: int = 16384
     threads: int = 64
     seed: int = 0
 
     def call(self) -> Call:
         dtype, combine = DTYPES.index(self.dtype), COMBINES.index(self.combine)
-        return Call(
-            self.samples, self.rows, self.columns, dtype, combine, self.multiprocessors, self.threads, self.seed
-        )
+        sizes, device = (self.samples, self.rows, self.columns), (self.multiprocessors, self.in_flight, self.threads)
+        return Call(*sizes, dtype, combine, *device, self.seed)
 
 
 def _matrix(t: Tensor) -> _Matrix:
@@ -155,12 +155,14 @@ class HostKernels:
     def gate_backward(
         self, problem: Problem, inputs: tuple[Tensor, ...], dx: Tensor, drow: Tensor, dcolumn: Tensor
     ) -> None:
-        """`inputs` are grad, x, the row logits and the column logits."""
+        """`inputs` are grad, x, the row logits and the column logits; a grad of strides 0 is one number everywhere."""
         call = problem.call()
         grad, x, row, column = inputs
-        matrices = (_matrix(grad), _matrix(x), _logits(row), _logits(column), _matrix(dx))
-        arguments = (*matrices, _results(drow), _results(dcolumn))
-        assert self._library.gate_backward(ctypes.byref(call), *map(ctypes.byref, arguments)) == 0
+        uniform = not any(grad.stride())
+        first = _Matrix(grad.data_ptr(), 0, 0) if uniform else _matrix(grad)
+        others = (_matrix(x), _logits(row), _logits(column), _matrix(dx), _results(drow), _results(dcolumn))
+        given = (ctypes.byref(first), int(uniform), *map(ctypes.byref, others))
+        assert self._library.gate_backward(ctypes.byref(call), *given) == 0
 
     def global_avg_pool(self, problem: Problem, of_rows: bool, x: Tensor, means: Tensor) -> None:
         call = problem.call()

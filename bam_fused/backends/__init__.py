@@ -91,8 +91,9 @@ def auto_order(operator: str, device: torch.device) -> tuple[str, ...]:
     """The backends that "auto" tries for an operator on a device, best first; eager PyTorch is the last.
 
     On CUDA devices the compiled library comes before Triton for every operation: both make the same passes over memory,
-    and the library costs less to launch, compiles nothing at run time and needs one launch for the backward where Triton
-    takes another for its partial sums. That is reasoned, not measured on a GPU; benchmarks/gpu_day.py measures it.
+    and the library costs less to launch, compiles nothing at run time and adds partial sums up in the kernel that makes
+    them, after clearing a few counters, where Triton launches another. That is reasoned, not measured on a GPU;
+    benchmarks/gpu_day.py measures it.
     """
     if device.type == "cpu":
         return ("cpu", "eager")

@@ -21,6 +21,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 DTYPES = {"d": "float64", "f": "float32", "13__nv_bfloat16": "bfloat16", "6__half": "float16"}
 COMBINES = ("sum", "product", "max")
+UNROLL = 4  # kUnroll of csrc/cuda/streaming/tiling.h: groups between two exchanges of row sums
 NAME = re.compile(
     r"\d(gate|gate_backward|global_avg_pool)_kernelI"
     r"(13__nv_bfloat16|6__half|f|d)Li(\d+)ELb([01])EL(?:NS_7CombineE(\d)|b([01]))E"
@@ -40,7 +41,6 @@ class Kernel:
     vector: int
     registers: int
     stack: int
-    shared: int
     local: int
     sass: tuple[str, ...]
     """Its instructions, "address: text", in order."""
@@ -50,24 +50,32 @@ class Kernel:
         """How many feature maps it reads."""
         return 2 if self.operation == "gate_backward" else 1
 
-    def loop(self) -> tuple[str, ...]:
-        """The innermost loop around the loads of the feature map."""
+    def loads(self, body: tuple[str, ...]) -> list[int]:
+        """Where a body loads feature maps: with the streaming hint, but for the pool, which has no other constant loads."""
+        pattern = r"LDG\.E\.\S*CONSTANT" if self.operation == "global_avg_pool" else r"LDG\.E\.EF"
+        return [i for i, line in enumerate(body) if re.search(pattern, line)]
+
+    def loop(self, around: str = "") -> tuple[str, ...]:
+        """The innermost loop around the loads of the feature map and, if that is asked for, around another instruction."""
         addresses = [int(line.split(":")[0], 16) for line in self.sass]
-        loads = [i for i, line in enumerate(self.sass) if "LDG.E.EF" in line]
+        loads = self.loads(self.sass)
         bodies = []
         for end, line in enumerate(self.sass):
             target = re.search(r"\bBRA(?:\.\w+)* (?:!?U?P\d+, )?`?\(?0x([0-9a-f]+)", line)
             if target and int(target[1], 16) <= addresses[end]:
                 start = addresses.index(int(target[1], 16))
-                if start <= loads[0] and loads[-1] <= end:
-                    bodies.append(self.sass[start : end + 1])
+                body = self.sass[start : end + 1]
+                if start <= loads[0] and loads[-1] <= end and any(around in line for line in body):
+                    bodies.append(body)
         return min(bodies, key=len)
 
     def instructions_per_element(self) -> float:
-        """Of the loop around the loads, every branch taken: an upper bound."""
+        """Of the loop around the loads and, once per batch, of the row sums; every branch taken: an upper bound."""
         body = self.loop()
-        loads = sum("LDG.E.EF" in line for line in body)
-        return len(body) / (loads * self.vector / self.streams)
+        per_element = len(body) / (len(self.loads(body)) * self.vector / self.streams)
+        if self.operation == "gate_backward":
+            per_element += (len(self.loop("BAR.SYNC")) - len(body)) / (UNROLL * self.vector)
+        return per_element
 
 
 def cuobjdump() -> str:
@@ -115,7 +123,7 @@ def read(library: Path) -> list[Kernel]:
         if match is None:
             continue
         operation, dtype, vector, straddle, combine, rows = match.groups()
-        usage = dict(re.findall(r"(REG|STACK|SHARED|LOCAL):(\d+)", " ".join(lines)))
+        usage = dict(re.findall(r"(REG|STACK|LOCAL):(\d+)", " ".join(lines)))
         access = "element" if vector == "1" else "16 bytes across rows" if straddle == "1" else "16 bytes"
         instructions = (INSTRUCTION.match(line) for line in sass[arch, name])
         kernels.append(
@@ -128,7 +136,6 @@ def read(library: Path) -> list[Kernel]:
                 vector=int(vector),
                 registers=int(usage["REG"]),
                 stack=int(usage["STACK"]),
-                shared=int(usage["SHARED"]),
                 local=int(usage["LOCAL"]),
                 sass=tuple(f"{found[1]}: {found[2]}" for found in instructions if found),
             )
@@ -163,27 +170,26 @@ def table(kernels: list[Kernel]) -> str:
     archs = sorted({kernel.arch for kernel in kernels}, key=lambda arch: int(re.sub(r"\D", "", arch)))
     groups: dict[tuple[str, str, str], dict[str, list[Kernel]]] = {}
     for kernel in kernels:
-        key = (kernel.operation, kernel.dtype, kernel.access)
+        reduced = f" {kernel.variant}" if kernel.operation == "global_avg_pool" else ""
+        key = (kernel.operation + reduced, kernel.dtype, kernel.access)
         groups.setdefault(key, {}).setdefault(kernel.arch, []).append(kernel)
     lines = [
         "# The CUDA kernels as compiled",
         "",
         "By `python benchmarks/static/cuda_kernels.py`, from the machine code; nothing here was measured on a GPU.",
-        "Registers per thread / instructions per element of the loop around the loads (every branch taken: an upper",
-        "bound); the larger of a kernel's variants (sum, product, max; of rows, of columns). Shared memory in bytes per",
-        "block of 256 threads.",
+        "Registers per thread / instructions per element of the loop around the loads and of the row sums (every branch",
+        "taken: an upper bound); the larger of a kernel's variants (sum, product, max).",
         f"Local memory (spills, stack): at most {max(kernel.local + kernel.stack for kernel in kernels)} bytes.",
         "",
-        "| operation | dtype | access | shared | " + " | ".join(archs) + " |",
-        "|---|---|---|---|" + "---|" * len(archs),
+        "| operation | dtype | access | " + " | ".join(archs) + " |",
+        "|---|---|---|" + "---|" * len(archs),
     ]
     for (operation, dtype, access), by_arch in sorted(groups.items()):
-        shared = max(kernel.shared for found in by_arch.values() for kernel in found)
         cells = [
             f"{max(k.registers for k in found)} / {max(k.instructions_per_element() for k in found):.1f}"
             for found in (by_arch[arch] for arch in archs)
         ]
-        lines.append(f"| {operation} | {dtype} | {access} | {shared} | " + " | ".join(cells) + " |")
+        lines.append(f"| {operation} | {dtype} | {access} | " + " | ".join(cells) + " |")
     return "\n".join([*lines, ""])
 
 

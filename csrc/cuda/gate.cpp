@@ -28,7 +28,7 @@ std::tuple<Tensor, Tensor, Tensor> gate_backward_operator(
       const Logits row = logits_of(call.logits.row, read.row), column = logits_of(call.logits.column, read.column);
       Memory memory(x);
       gate_backward(
-          extent_of(call.map), dtype_of(x), call.combine, call.grad, call.x, row, column, call.dx,
+          extent_of(call.map), dtype_of(x), call.combine, call.grad, call.uniform_grad, call.x, row, column, call.dx,
           results_of(call.gradients.row), results_of(call.gradients.column), target, std::ref(memory));
     });
   };

@@ -14,20 +14,26 @@ constexpr int kBlocks = 4;
 struct GateArguments {
   Tiling tiling;
   int64_t first_sample;
-  Map x, out;
-  Logits row, column;
+  Course x, out;
+  LogitCourse row, column;
 };
+
+/// Loads of x in flight per thread.
+template <typename T, int V>
+constexpr int kFlight = sizeof(T) * V < 8 ? 8 : 4;
 
 template <typename T, int V, bool STRADDLE, Combine C>
 __global__ void __launch_bounds__(kThreads, kBlocks) gate_kernel(const GateArguments a) {
   using A = Compute<T>;
-  constexpr int U = sizeof(T) * V < 8 ? 8 : 4;  // loads in flight per thread
-  const Tile<V, STRADDLE> tile(a.tiling, a.first_sample);
-  A column[V];
+  constexpr int U = kFlight<T, V>;
+  const Tile<V, STRADDLE> tile(a.tiling, a.first_sample, 0, a.tiling.run);
+  RawColumns<T, V> column;
   tile.template load_columns<T>(a.column, a.tiling.columns, column);
+  bool raw = true;
   const int step = a.tiling.group_rows;
-  Walk<T> from = tile.template walk<T>(a.x, a.tiling);
-  Walk<T> to = tile.template walk<T>(a.out, a.tiling);
+  Walk<T> from = tile.template walk<T>(a.x);
+  Walk<T> to = tile.template walk<T>(a.out);
+  LogitWalk<T, STRADDLE> rows = tile.template walk_rows<T>(a.row);
   for (int group = 0; tile.has(group); group += U * step) {
     Pack<T, V> packs[U];
     RawLogit<T> first[U], second[U];
@@ -35,8 +41,10 @@ __global__ void __launch_bounds__(kThreads, kBlocks) gate_kernel(const GateArgum
     for (int u = 0; u < U; ++u) {
       if (!tile.has(group + u * step)) continue;
       packs[u] = from.template load<V>(u);
-      tile.template load_rows<T>(a.row, group + u * step, first[u], second[u]);
+      rows.load(u, first[u], second[u]);
     }
+    if (raw)
+      column.widen(a.column.float32, a.column.wide), raw = false;  // they have arrived behind the first loads of x
 #pragma unroll
     for (int u = 0; u < U; ++u) {
       if (!tile.has(group + u * step)) continue;
@@ -54,6 +62,7 @@ __global__ void __launch_bounds__(kThreads, kBlocks) gate_kernel(const GateArgum
     }
     from.advance(U);
     to.advance(U);
+    rows.advance(U);
   }
 }
 
@@ -62,14 +71,23 @@ __global__ void __launch_bounds__(kThreads, kBlocks) gate_kernel(const GateArgum
 void gate(
     const Extent& extent, Dtype dtype, Combine combine, const Map& x, const Logits& row, const Logits& column,
     const Map& out, const Target& target) {
-  const Access access = widest_access(extent, wide(dtype), element_size(dtype), x, out);
-  const Tiling tiling = tile_for(extent, access, 1, kBlocks, target);
-  const GateArguments arguments{tiling, 0, x, out, row, column};
+  constexpr int maps = 2;
+  const int size = element_size(dtype);
+  const Access access = widest_access(extent, wide(dtype), size, x, out);
   for_dtype(dtype, [&](auto type) {
     using T = typename decltype(type)::type;
     for_access<T>(access, [&](auto vector, auto straddle) {
-      for_combine(
-          combine, [&](auto c) { launch(gate_kernel<T, vector.value, straddle.value, c.value>, arguments, target); });
+      for_combine(combine, [&](auto c) {
+        const auto kernel = gate_kernel<T, vector.value, straddle.value, c.value>;
+        const Work work{access, size * access.vector, maps, kFlight<T, vector.value>, 0, false, false};
+        const Tiling t = fit(reinterpret_cast<const void*>(kernel), extent, work, target, [](int) { return 0; });
+        launch(
+            kernel,
+            GateArguments{
+                t, 0, course(x, t, size), course(out, t, size), course(row, t, access, size),
+                course(column, t, access, size)},
+            target);
+      });
     });
   });
 }
@@ -79,7 +97,7 @@ const Listed listed([](std::vector<Instance>& to) {
     using T = typename decltype(type)::type;
     for_combines([&](auto combine, const char* text) {
       const auto kernel = gate_kernel<T, vector.value, straddle.value, combine.value>;
-      to.push_back({"gate " + name + " " + text, reinterpret_cast<const void*>(kernel)});
+      to.push_back({"gate " + name + " " + text, reinterpret_cast<const void*>(kernel), 0});
     });
   });
 });

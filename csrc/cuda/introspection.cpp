@@ -19,10 +19,13 @@ std::string describe(const Instance& instance) {
   cudaFuncAttributes attributes{};
   int blocks = 0;
   check(cudaFuncGetAttributes(&attributes, instance.function), instance.name);
-  check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, instance.function, kThreads, 0), instance.name);
+  check(
+      cudaOccupancyMaxActiveBlocksPerMultiprocessor(
+          &blocks, instance.function, kThreads, static_cast<size_t>(instance.shared_bytes)),
+      instance.name);
   std::ostringstream json;
   json << "{\"name\": \"" << instance.name << "\", \"registers\": " << attributes.numRegs
-       << ", \"shared_bytes\": " << attributes.sharedSizeBytes
+       << ", \"shared_bytes\": " << instance.shared_bytes
        << ", \"local_bytes\": " << attributes.localSizeBytes  // spills and stack, per thread
        << ", \"architecture\": " << attributes.binaryVersion << ", \"threads\": " << kThreads
        << ", \"blocks_per_multiprocessor\": " << blocks << "}";

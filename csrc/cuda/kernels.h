@@ -10,11 +10,12 @@ void gate(
     const Extent& extent, Dtype dtype, Combine combine, const Map& x, const Logits& row, const Logits& column,
     const Map& out, const Target& target);
 
-/// dx and the gradients of both logits: one read of grad and of x, one write of dx.
+/// dx and the gradients of both logits: one read of grad and of x, one write of dx. `uniform_grad`: a vector of one number,
+/// aligned to 16 bytes, is the whole of grad, and its strides are 0.
 void gate_backward(
-    const Extent& extent, Dtype dtype, Combine combine, const Map& grad, const Map& x, const Logits& row,
-    const Logits& column, const Map& dx, const Results& drow, const Results& dcolumn, const Target& target,
-    const Allocate& allocate);
+    const Extent& extent, Dtype dtype, Combine combine, const Map& grad, bool uniform_grad, const Map& x,
+    const Logits& row, const Logits& column, const Map& dx, const Results& drow, const Results& dcolumn,
+    const Target& target, const Allocate& allocate);
 
 /// The mean of each row (`of_rows`, the pool in NCHW) or of each column (in NHWC): one read of x.
 void global_avg_pool(

@@ -10,6 +10,7 @@ namespace bam_fused {
 struct View {
   Tensor tensor;
   Map map;
+  bool uniform = false;  // a row of one number, which stands for all rows
 };
 
 class FeatureMap {
@@ -41,7 +42,7 @@ class FeatureMap {
     Tensor row = torch::stable::new_empty(grad, {columns});
     Tensor numbers = torch::stable::flatten(grad, 0, -1);
     torch::stable::copy_(row, torch::stable::narrow(numbers, 0, 0, columns));
-    return {row, {row.data_ptr(), {0, 0}}};
+    return {row, {row.data_ptr(), {0, 0}}, true};
   }
 
   // Where a kernel writes what is to become `out`: `out` itself if it has these rows, else a stand-in; `finish` copies that.

@@ -48,6 +48,7 @@ struct GateBackwardCall {
   Combine combine;
   Map grad, x, dx;                  // dx null where it is not wanted
   Sides<Tensor> logits, gradients;  // the gradients contiguous, in the logits' dtypes
+  bool uniform_grad = false;        // one number everywhere: grad is a row of it, with strides of 0
 };
 
 // dx and the gradients of both logits; launch(GateBackwardCall) writes them.
@@ -71,7 +72,7 @@ std::tuple<Tensor, Tensor, Tensor> gate_backward(
   launch(
       GateBackwardCall{
           map, how, read_grad.map, read.map, written.map, sides(map, channel_logits, spatial_logits),
-          sides(map, dchannel, dspatial)});
+          sides(map, dchannel, dspatial), read_grad.uniform});
   map.finish(written, dx);
   return {dx, dchannel, dspatial};
 }

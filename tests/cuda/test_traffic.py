@@ -15,7 +15,7 @@ DTYPES = (torch.bfloat16, torch.float32)
 
 
 def problem(shape: tuple[int, int, int], dtype: torch.dtype) -> Problem:
-    return Problem(*shape, dtype, multiprocessors=132, threads=256)
+    return Problem(*shape, dtype, multiprocessors=132, in_flight=49000, threads=256)  # H200
 
 
 def feature_bytes(p: Problem) -> int:
@@ -39,7 +39,7 @@ def test_gate_makes_two_passes_by_16_bytes(
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("shape", NCHW + NHWC, ids=str)
-def test_gate_backward_makes_three_passes_and_at_most_3_percent(
+def test_gate_backward_makes_three_passes_and_at_most_15_percent_of_partial_sums(
     host_kernels: HostKernels, shape: tuple[int, int, int], dtype: torch.dtype
 ) -> None:
     p = problem(shape, dtype)
@@ -54,7 +54,7 @@ def test_gate_backward_makes_three_passes_and_at_most_3_percent(
     moved = traffic(accesses)
     gradients = moved["plain"] - 16 * vectors
     assert gradients == (row.numel() + column.numel()) * dtype.itemsize
-    assert moved["ldcg"] + moved["stcg"] <= 0.03 * 3 * feature_bytes(p)
+    assert moved["ldcg"] + moved["stcg"] <= 0.15 * 3 * feature_bytes(p)
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -69,9 +69,26 @@ def test_pool_makes_one_pass_by_16_bytes(
     host_kernels.global_avg_pool(p, of_rows, x, means)
     accesses = host_kernels.accesses()
     moved = traffic(accesses)
-    assert accesses["ldcs"] == {16: feature_bytes(p) // 16}
+    assert accesses["ldg"] == {16: feature_bytes(p) // 16} and not accesses["ldcs"]  # x is read again by what follows
     assert moved["plain"] == means.numel() * dtype.itemsize
-    assert moved["ldcg"] + moved["stcg"] <= 0.03 * feature_bytes(p)
+    assert moved["ldcg"] + moved["stcg"] <= 0.25 * feature_bytes(p)
+
+
+@pytest.mark.parametrize("columns", (49, 196, 512))
+def test_a_gradient_of_one_number_is_read_by_16_bytes(host_kernels: HostKernels, columns: int) -> None:
+    """As from `sum()`: in rows that begin off 16 bytes, too, all 16 bytes of it are those of one vector."""
+    p = problem((2, 64, columns), torch.bfloat16)
+    shape = (p.samples, p.rows, p.columns)
+    number = torch.full((8,), 1.5, dtype=p.dtype)
+    x, row, column = (torch.randn(s).to(p.dtype) for s in (shape, shape[:2], shape[::2]))
+    found = torch.empty(shape, dtype=p.dtype), torch.empty_like(row), torch.empty_like(column)
+    host_kernels.accesses()
+    host_kernels.gate_backward(p, (number[0].expand(shape), x, row, column), *found)
+    accesses = host_kernels.accesses()
+    assert accesses["ldcs"] == {16: 2 * feature_bytes(p) // 16}
+    expected = torch.empty(shape, dtype=p.dtype), torch.empty_like(row), torch.empty_like(column)
+    host_kernels.gate_backward(p, (number[0].expand(shape).contiguous(), x, row, column), *expected)
+    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
 
 
 def test_what_cannot_be_aligned_goes_by_elements(host_kernels: HostKernels) -> None:

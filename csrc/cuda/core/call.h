@@ -32,10 +32,17 @@ struct Results {
   bool float32;
 };
 
-/// Where to run: the stream, and the sizes that the tiling is fitted to.
+/// What the tiling is fitted to.
+struct Device {
+  int index;
+  int multiprocessors;
+  int in_flight;  ///< the bytes that a multiprocessor must have under way to take its share of the memory's bandwidth
+};
+
+/// Where to run.
 struct Target {
   cudaStream_t stream;
-  int multiprocessors;
+  Device device;
   int threads;  ///< the widest block, at most kThreads
 };
 

@@ -1,7 +1,7 @@
 // Elements: how the four dtypes are loaded, computed with and stored, one element or 16 bytes at a time.
 //
-// Feature maps are read once, hence with the streaming hint; what a kernel writes is left to the cache's default, since the
-// next layer reads it. Every access to global memory goes through the intrinsics used here.
+// What a kernel writes is left to the cache's default, since the next layer reads it. Every access to global memory goes
+// through the intrinsics used here and in streaming/.
 #pragma once
 
 #include <cuda_bf16.h>
@@ -121,10 +121,10 @@ template <typename T>
 using RawLogit = std::conditional_t<sizeof(T) == 8, unsigned long long, unsigned>;
 
 template <typename T>
-__device__ __forceinline__ RawLogit<T> load_logit(const Logits& logits, int64_t at) {
-  if (sizeof(T) == 4 || logits.float32) return __ldg(static_cast<const unsigned*>(logits.data) + at);
+__device__ __forceinline__ RawLogit<T> load_logit(const char* at, bool float32) {
+  if (sizeof(T) == 4 || float32) return __ldg(reinterpret_cast<const unsigned*>(at));
   using Stored = std::conditional_t<sizeof(T) == 8, unsigned long long, unsigned short>;
-  return __ldg(static_cast<const Stored*>(logits.data) + at);
+  return __ldg(reinterpret_cast<const Stored*>(at));
 }
 
 template <typename T>
@@ -133,6 +133,50 @@ __device__ __forceinline__ Compute<T> widen_logit(RawLogit<T> raw, bool float32)
   if constexpr (sizeof(T) == 8) return bits<double>(raw);
   if constexpr (sizeof(T) == 2) return Element<T>::widen(static_cast<unsigned short>(raw));
 }
+
+/// The logits of V columns: as they lie in memory until `widen`, which turns each word into a compute value's bits.
+template <typename T, int V>
+struct RawColumns {
+  RawLogit<T> words[V] = {};
+
+  /// V adjacent logits, aligned to 16 bytes.
+  __device__ __forceinline__ void load_wide(const char* at, bool float32) {
+    if constexpr (V > 1) {
+      const auto* from = reinterpret_cast<const uint4*>(at);
+#pragma unroll
+      for (int i = 0; i < V / 4; ++i) {
+        if (i > 0 && !float32) break;
+        const uint4 raw = __ldg(from + i);
+        words[4 * i] = raw.x, words[4 * i + 1] = raw.y, words[4 * i + 2] = raw.z, words[4 * i + 3] = raw.w;
+      }
+    }
+  }
+
+  /// In place. `wide`: they came by `load_wide`, 16-bit logits two to a word.
+  __device__ __forceinline__ void widen(bool float32, bool wide) {
+    if constexpr (sizeof(T) == 8) {
+      if (float32)
+        words[0] = bits<unsigned long long>(static_cast<double>(bits<float>(static_cast<unsigned>(words[0]))));
+    }
+    if constexpr (sizeof(T) == 2) {
+      if (float32) return;
+      if (V == 8 && wide) {
+#pragma unroll
+        for (int i = V / 2 - 1; i >= 0; --i) {
+          const float2 pair = Element<T>::widen_pair(words[i]);
+          words[2 * i] = bits<unsigned>(pair.x), words[2 * i + 1] = bits<unsigned>(pair.y);
+        }
+        return;
+      }
+#pragma unroll
+      for (int i = 0; i < V; ++i) {
+        words[i] = bits<unsigned>(Element<T>::widen(static_cast<unsigned short>(words[i])));
+      }
+    }
+  }
+
+  __device__ __forceinline__ Compute<T> operator[](int i) const { return bits<Compute<T>>(words[i]); }
+};
 
 template <typename T>
 __device__ __forceinline__ void store_result(const Results& results, int64_t at, Compute<T> value) {

@@ -9,6 +9,7 @@ namespace bam_fused::cuda {
 struct Instance {
   std::string name;
   const void* function;
+  int shared_bytes;  // of the widest block
 };
 
 using ListInstances = void (*)(std::vector<Instance>& to);

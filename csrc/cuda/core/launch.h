@@ -14,10 +14,12 @@ namespace bam_fused::cuda {
 
 template <typename Arguments>
 cudaError_t launch_blocks(
-    void (*kernel)(Arguments), const Arguments& arguments, int64_t blocks, int threads, cudaStream_t stream) {
+    void (*kernel)(Arguments), const Arguments& arguments, int64_t blocks, int threads, int shared_bytes,
+    cudaStream_t stream) {
   cudaLaunchConfig_t config = {};
   config.gridDim.x = static_cast<unsigned>(blocks);
   config.blockDim.x = static_cast<unsigned>(threads);
+  config.dynamicSmemBytes = static_cast<size_t>(shared_bytes);
   config.stream = stream;
   return cudaLaunchKernelEx(&config, kernel, arguments);
 }

@@ -4,14 +4,27 @@
 
 #include <cuda_runtime.h>
 
-// The shared memory of a block.
-#ifdef __CUDACC__
-#define BAM_SHARED(name, ...) __shared__ __VA_ARGS__ name
-#else
-#define BAM_SHARED(name, ...) auto& name = *static_cast<__VA_ARGS__*>(block_shared_memory(sizeof(__VA_ARGS__)))
-#endif
-
 namespace bam_fused::cuda {
+
+/// The shared memory of a block, as much as its launch asked for, aligned to 16 bytes.
+__device__ __forceinline__ void* shared_memory() {
+#ifdef __CUDACC__
+  extern __shared__ uint4 memory_of_the_block[];
+  return memory_of_the_block;
+#else
+  return block_shared_memory();
+#endif
+}
+
+/// What this thread wrote, and what a barrier showed it of others, comes before whatever follows it in a thread that has
+/// seen, and fenced off, something that this one wrote later.
+__device__ __forceinline__ void fence() {
+#ifdef __CUDACC__
+  asm volatile("fence.acq_rel.gpu;" ::: "memory");
+#else
+  __threadfence();
+#endif
+}
 
 /// An ordinary store to global memory. (`__stwb` is not that: it compiles to a store of a stronger order.)
 template <typename T>

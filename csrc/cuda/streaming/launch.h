@@ -1,4 +1,4 @@
-// Launching a walk over feature maps: one block per (sample, split, slab), in as many launches as the grid's limit asks for
+// Launching a walk over feature maps: one block per (sample, run of splits, slab), in as many launches as the grid's limit asks for
 // (one, but for millions of samples), and the choice of a kernel's instance by access.
 #pragma once
 
@@ -7,7 +7,7 @@
 
 #include "../core/element.cuh"
 #include "../core/launch.h"
-#include "tiling.h"
+#include "fit.h"
 
 namespace bam_fused::cuda {
 
@@ -18,13 +18,13 @@ inline std::string describe(const Tiling& t) {
 
 /// Arguments are a struct with a `tiling` and a `first_sample`, which is set here.
 template <typename Arguments>
-void launch(void (*kernel)(Arguments), Arguments arguments, const Target& target) {
+void launch(void (*kernel)(Arguments), Arguments arguments, const Target& target, int shared_bytes = 0) {
   const Tiling& t = arguments.tiling;
   const int64_t most = std::max<int64_t>(1, INT32_MAX / t.blocks_per_sample());
   for (int64_t first = 0; first < t.samples; first += most) {
     arguments.first_sample = first;
     const int64_t blocks = std::min(most, t.samples - first) * t.blocks_per_sample();
-    const cudaError_t error = launch_blocks(kernel, arguments, blocks, t.threads, target.stream);
+    const cudaError_t error = launch_blocks(kernel, arguments, blocks, t.threads, shared_bytes, target.stream);
     if (error != cudaSuccess) check(error, describe(t));
   }
 }

@@ -1,22 +1,25 @@
-// A thread's place and its way: the sample, the slab and split of its block, the row and columns of its slot,
-// and from there its steps from group to group.
+// A thread's place and its way: the sample, slab and run of splits of its block, the row and columns of its slot, and from
+// there its steps from group to group.
 #pragma once
 
 #include "../core/element.cuh"
 #include "../core/portable.cuh"
-#include "tiling.h"
+#include "walk.h"
 
 namespace bam_fused::cuda {
 
-/// A feature map as a thread walks it: its place in the first group of its split, and the way to the next group.
+/// A feature map as a thread walks it: its place in the group it has reached, and the way to the next, in bytes.
 template <typename T>
 struct Walk {
-  T* at;
-  int64_t group;  // elements from one group to the next
+  char* at;
+  int64_t group;
 
-  template <int V>
+  /// `AGAIN`: the map is read again soon, so its lines are left to the cache's default; else they are the first to go.
+  template <int V, bool AGAIN = false>
   __device__ __forceinline__ Pack<T, V> load(int groups) const {
-    return {__ldcs(reinterpret_cast<const decltype(Pack<T, V>::raw)*>(at + groups * group))};
+    const auto* from = reinterpret_cast<const decltype(Pack<T, V>::raw)*>(at + groups * group);
+    if constexpr (AGAIN) return {__ldg(from)};
+    return {__ldcs(from)};
   }
 
   template <int V>
@@ -27,64 +30,95 @@ struct Walk {
   __device__ __forceinline__ void advance(int groups) { at += groups * group; }
 };
 
+/// The row logits likewise.
+template <typename T, bool STRADDLE>
+struct LogitWalk {
+  const char* at;
+  int64_t group;
+  int64_t step;    // from a row's to the next row's
+  bool straddles;  // the slot has elements of that, too
+  bool float32;
+
+  __device__ __forceinline__ void load(int groups, RawLogit<T>& first, RawLogit<T>& second) const {
+    const char* from = at + groups * group;
+    first = load_logit<T>(from, float32);
+    if constexpr (STRADDLE)
+      second = load_logit<T>(straddles ? from + step : from, float32);  // a copy of `first` would wait for its load
+  }
+
+  __device__ __forceinline__ void advance(int groups) { at += groups * group; }
+};
+
 template <int V, bool STRADDLE>
 struct Tile {
   int64_t sample;
-  int slab, split;
-  int slots;           // in this slab
-  int64_t first_slot;  // of this slab
-  int64_t first_row;   // of this split
-  int rows;            // in this split
-  int row;             // the row of this thread's slot in its group
-  int reach;           // it has elements in the groups that begin before this row of the split
-  int64_t column;      // its first column
-  int in_row;          // how many of its elements are in that row; the others begin the next one
+  int slab, run;
+  int slots;          // in this slab, of each row or, across rows, of the group
+  int first_slot;     // of this slab in the group; 0 unless the group runs across rows
+  int64_t first_row;  // of the splits at hand, and how many rows those have
+  int rows;
+  int row;         // the row of this thread's slot in its group
+  int reach;       // it has elements in the groups that begin before this row of the splits
+  int64_t column;  // its first column
+  int in_row;      // how many of its elements are in that row; the others begin the next one
 
-  __device__ Tile(const Tiling& t, int64_t first_sample, unsigned block = blockIdx.x) {
+  /// For `count` splits from the block's run, from the `split`-th on.
+  __device__ Tile(const Tiling& t, int64_t first_sample, int split, int count, unsigned block = blockIdx.x) {
     slab = static_cast<int>(block % t.slabs);
-    split = static_cast<int>(block / t.slabs % t.splits);
-    sample = first_sample + block / t.slabs / t.splits;
-    first_slot = int64_t(slab) * t.slab_slots;
-    const int64_t group_slots = t.group_rows * t.columns / V;
-    slots = static_cast<int>(group_slots - first_slot < t.slab_slots ? group_slots - first_slot : t.slab_slots);
-    const int split_rows = t.split_groups * t.group_rows;
-    first_row = int64_t(split) * split_rows;
-    rows = static_cast<int>(t.rows - first_row < split_rows ? t.rows - first_row : split_rows);
-    const int64_t element = (first_slot + threadIdx.x) * V;
-    row = static_cast<int>(element / t.columns);
-    reach = static_cast<int>(threadIdx.x) < slots ? rows - row : 0;
-    column = element - row * t.columns;
-    in_row = STRADDLE && t.columns - column < V ? static_cast<int>(t.columns - column) : V;
+    run = static_cast<int>(block / t.slabs % t.runs);
+    sample = first_sample + block / t.slabs / t.runs;
+    const int64_t from = int64_t(slab) * t.slab_slots;
+    const int64_t left_slots = (STRADDLE ? t.group_rows : 1) * t.columns / V - from;
+    slots = static_cast<int>(left_slots < t.slab_slots ? left_slots : t.slab_slots);
+    bool busy;
+    if constexpr (STRADDLE) {
+      const int columns = static_cast<int>(t.columns);
+      first_slot = static_cast<int>(from);
+      const int element = (first_slot + static_cast<int>(threadIdx.x)) * V;
+      row = element / columns;
+      const int first = element - row * columns;
+      column = first;
+      in_row = columns - first < V ? columns - first : V;
+      busy = static_cast<int>(threadIdx.x) < slots;
+    } else {
+      first_slot = 0;
+      row = static_cast<int>(threadIdx.x) / t.slab_slots;
+      const int slot = static_cast<int>(threadIdx.x) - row * t.slab_slots;
+      column = (from + slot) * V;
+      in_row = V;
+      busy = row < t.group_rows && slot < slots;
+    }
+    first_row = (int64_t(run) * t.run + split) * t.split_rows();
+    const int64_t left = t.rows - first_row, most = int64_t(count) * t.split_rows();
+    rows = static_cast<int>(left < most ? left : most);
+    reach = busy ? rows - row : 0;
   }
 
-  /// Whether this thread has elements in the group that begins at row `group` of the split.
+  /// Whether this thread has elements in the group that begins at row `group` of the splits.
   __device__ bool has(int group) const { return group < reach; }
 
   template <typename T>
-  __device__ Walk<T> walk(const Map& m, const Tiling& t) const {
-    return {
-        static_cast<T*>(m.data) + sample * m.strides.sample + (first_row + row) * m.strides.row + column,
-        t.group_rows * m.strides.row};
+  __device__ Walk<T> walk(const Course& m) const {
+    char* at = static_cast<char*>(m.data);
+    return {at + sample * m.sample + (first_row + row) * m.row + column * m.column, m.group};
   }
 
-  /// The logits of this slot's columns.
   template <typename T>
-  __device__ void load_columns(const Logits& logits, int64_t columns, Compute<T> (&to)[V]) const {
+  __device__ LogitWalk<T, STRADDLE> walk_rows(const LogitCourse& m) const {
+    const char* at = static_cast<const char*>(m.data);
+    return {at + sample * m.sample + (first_row + row) * m.step, m.group, m.step, in_row < V, m.float32};
+  }
+
+  /// The logits of this slot's columns as they lie in memory, in as few loads as that allows.
+  template <typename T>
+  __device__ __forceinline__ void load_columns(const LogitCourse& m, int64_t columns, RawColumns<T, V>& to) const {
+    if (reach <= 0) return;
+    const char* at = static_cast<const char*>(m.data) + sample * m.sample;
+    if (!STRADDLE && m.wide) return to.load_wide(at + column * m.step, m.float32);
 #pragma unroll
     for (int i = 0; i < V; ++i) {
       const int64_t index = i < in_row ? column + i : column + i - columns;
-      const int64_t at = sample * logits.sample + index * logits.step;
-      to[i] = reach > 0 ? widen_logit<T>(load_logit<T>(logits, at), logits.float32) : Compute<T>(0);
-    }
-  }
-
-  /// The logits of this slot's row in the group at row `group` of the split and, where it straddles, of the next row.
-  template <typename T>
-  __device__ void load_rows(const Logits& logits, int group, RawLogit<T>& first, RawLogit<T>& second) const {
-    const int64_t at = sample * logits.sample + (first_row + group + row) * logits.step;
-    first = load_logit<T>(logits, at);
-    if constexpr (STRADDLE) {
-      second = load_logit<T>(logits, in_row < V ? at + logits.step : at);  // a copy of `first` would wait for its load
+      to.words[i] = load_logit<T>(at + index * m.step, m.float32);
     }
   }
 };

@@ -41,9 +41,13 @@ extern "C" {
 struct Call {
   int64_t samples, rows, columns;
   int dtype, combine;
-  int multiprocessors, threads;
+  int multiprocessors, in_flight, threads;
   uint64_t seed;
 };
+
+static Target target_of(const Call* call) {
+  return {nullptr, {0, call->multiprocessors, call->in_flight}, call->threads};
+}
 
 void counts(uint64_t* to) {
   for (auto& kind : cuda_host::accesses) {
@@ -56,19 +60,19 @@ int gate(const Call* call, const Map* x, const Logits* row, const Logits* column
   return guarded([&] {
     gate(
         {call->samples, call->rows, call->columns}, Dtype(call->dtype), Combine(call->combine), *x, *row, *column, *out,
-        Target{nullptr, call->multiprocessors, call->threads});
+        target_of(call));
   });
 }
 
 int gate_backward(
-    const Call* call, const Map* grad, const Map* x, const Logits* row, const Logits* column, const Map* dx,
-    const Results* drow, const Results* dcolumn) {
+    const Call* call, const Map* grad, int uniform_grad, const Map* x, const Logits* row, const Logits* column,
+    const Map* dx, const Results* drow, const Results* dcolumn) {
   cuda_host::seed = call->seed;
   Workspaces workspaces;
   return guarded([&] {
     gate_backward(
-        {call->samples, call->rows, call->columns}, Dtype(call->dtype), Combine(call->combine), *grad, *x, *row,
-        *column, *dx, *drow, *dcolumn, Target{nullptr, call->multiprocessors, call->threads},
+        {call->samples, call->rows, call->columns}, Dtype(call->dtype), Combine(call->combine), *grad,
+        uniform_grad != 0, *x, *row, *column, *dx, *drow, *dcolumn, target_of(call),
         [&](size_t bytes) { return workspaces(bytes); });
   });
 }
@@ -78,8 +82,8 @@ int global_avg_pool(const Call* call, int of_rows, const Map* x, const Results* 
   Workspaces workspaces;
   return guarded([&] {
     global_avg_pool(
-        {call->samples, call->rows, call->columns}, Dtype(call->dtype), of_rows != 0, *x, *means,
-        Target{nullptr, call->multiprocessors, call->threads}, [&](size_t bytes) { return workspaces(bytes); });
+        {call->samples, call->rows, call->columns}, Dtype(call->dtype), of_rows != 0, *x, *means, target_of(call),
+        [&](size_t bytes) { return workspaces(bytes); });
   });
 }
 }

@@ -22,10 +22,10 @@ Thread& current();
 void barrier();
 uint64_t exchange(uint64_t value, unsigned lane);  // among the 32 lanes of a warp
 void fence();
-void* shared_memory(size_t bytes);
+void* shared_memory();
 
 /// Run a kernel over a grid; returns when all blocks are done.
-void run(unsigned blocks, unsigned threads, const std::function<void()>& kernel);
+void run(unsigned blocks, unsigned threads, size_t shared_bytes, const std::function<void()>& kernel);
 
 /// The seed of the orders in which blocks and threads run, and how many blocks run at once.
 extern uint64_t seed;
@@ -59,4 +59,4 @@ inline T __shfl_xor_sync(unsigned, T value, int mask) {
 
 inline unsigned atomicAdd(unsigned* at, unsigned value) { return __atomic_fetch_add(at, value, __ATOMIC_RELAXED); }
 
-inline void* block_shared_memory(size_t bytes) { return cuda_host::shared_memory(bytes); }
+inline void* block_shared_memory() { return cuda_host::shared_memory(); }

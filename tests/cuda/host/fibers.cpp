@@ -85,7 +85,9 @@ struct Block {
   std::vector<Warp> warps;
   std::unique_ptr<char[]> shared;
 
-  Block(unsigned index, unsigned threads) : fibers(threads), warps(threads / 32) {
+  Block(unsigned index, unsigned threads, size_t shared_bytes)
+      : fibers(threads), warps(threads / 32), shared(new char[shared_bytes]) {
+    std::memset(shared.get(), 0xff, shared_bytes);  // NaN, for whoever reads what was not written
     for (unsigned i = 0; i < threads; ++i) {
       Fiber& fiber = fibers[i];
       fiber.thread = {i, index, threads, this};
@@ -153,16 +155,9 @@ uint64_t exchange(uint64_t value, unsigned lane) {
 
 void fence() {}
 
-void* shared_memory(size_t bytes) {
-  std::unique_ptr<char[]>& shared = running->thread.owner->shared;
-  if (!shared) {
-    shared.reset(new char[bytes]);
-    std::memset(shared.get(), 0xff, bytes);  // NaN, for whoever reads what was not written
-  }
-  return shared.get();
-}
+void* shared_memory() { return running->thread.owner->shared.get(); }
 
-void run(unsigned blocks, unsigned threads, const std::function<void()>& kernel) {
+void run(unsigned blocks, unsigned threads, size_t shared_bytes, const std::function<void()>& kernel) {
   if (blocks == 0 || threads == 0 || threads % 32 != 0 || threads > 1024) fail("invalid launch");
   kernel_of_launch = &kernel;
   std::mt19937_64 draw(seed);
@@ -173,7 +168,7 @@ void run(unsigned blocks, unsigned threads, const std::function<void()>& kernel)
   size_t next = 0;
   while (next < order.size() || !active.empty()) {
     while (active.size() < resident && next < order.size()) {
-      active.push_back(std::make_unique<Block>(order[next++], threads));
+      active.push_back(std::make_unique<Block>(order[next++], threads, shared_bytes));
     }
     const size_t i = draw() % active.size();
     active[i]->turn(draw);

@@ -8,7 +8,7 @@
 
 namespace cuda_host {
 
-// __ldcs streams feature maps in, __ldg reads logits, __ldcg partial sums; plain
+// __ldcs streams feature maps in, __ldg reads logits and maps that are read again, __ldcg partial sums; plain
 // stores write results, __stcg partial sums.
 enum Kind { ldcs, ldg, ldcg, plain, stcg, kinds };
 

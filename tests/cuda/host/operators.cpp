@@ -4,7 +4,7 @@
 
 namespace bam_fused::cuda {
 
-void on_device(const Tensor&, const std::function<void(const Target&)>& run) { run({nullptr, 2, 64}); }
+void on_device(const Tensor&, const std::function<void(const Target&)>& run) { run({nullptr, {0, 2, 16384}, 64}); }
 
 }  // namespace bam_fused::cuda
 

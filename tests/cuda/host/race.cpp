@@ -12,7 +12,7 @@ namespace {
 
 void run(int64_t rows, int64_t columns, int threads) {
   const Extent extent{1, rows, columns};
-  const Target target{nullptr, 64, threads};  // many multiprocessors ask for many splits
+  const Target target{nullptr, {0, 64, 16384}, threads};  // many multiprocessors ask for many splits
   std::vector<float> grad(rows * columns, 1.0f), x(rows * columns, 0.5f), dx(rows * columns), out(rows * columns);
   std::vector<float> row(rows, 0.25f), column(columns, -0.5f), drow(rows), dcolumn(columns);
   const auto matrix = [&](std::vector<float>& of) { return Map{of.data(), {rows * columns, columns}}; };
@@ -25,8 +25,8 @@ void run(int64_t rows, int64_t columns, int threads) {
   };
   gate(extent, Dtype::float32, Combine::sum, matrix(x), row_logits, column_logits, matrix(out), target);
   gate_backward(
-      extent, Dtype::float32, Combine::max, matrix(grad), matrix(x), row_logits, column_logits, matrix(dx), row_results,
-      column_results, target, allocate);
+      extent, Dtype::float32, Combine::max, matrix(grad), false, matrix(x), row_logits, column_logits, matrix(dx),
+      row_results, column_results, target, allocate);
   global_avg_pool(extent, Dtype::float32, true, matrix(x), row_results, target, allocate);
   global_avg_pool(extent, Dtype::float32, false, matrix(x), column_results, target, allocate);
   for (void* m : memory) std::free(m);

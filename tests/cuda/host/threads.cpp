@@ -1,9 +1,7 @@
 // CUDA threads as threads of the system, for ThreadSanitizer: what barriers and fences do not order is a data race here.
 #include <atomic>
-#include <barrier>
 #include <cstdlib>
 #include <cstring>
-#include <mutex>
 #include <thread>
 #include <vector>
 
@@ -32,13 +30,35 @@ struct Warp {
 
 }  // namespace
 
+/// Orders the threads of one block and nothing else. (Waiting for a std::barrier, or for any atomic, goes through counters
+/// that all of them share, and would order blocks, too.)
+class Barrier {
+ public:
+  explicit Barrier(unsigned threads) : threads_(threads) {}
+
+  void arrive_and_wait() {
+    const unsigned turn = turn_.load(std::memory_order_relaxed);
+    if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == threads_) {
+      arrived_.store(0, std::memory_order_relaxed);
+      turn_.store(turn + 1, std::memory_order_release);
+    } else {
+      while (turn_.load(std::memory_order_acquire) == turn) std::this_thread::yield();
+    }
+  }
+
+ private:
+  const unsigned threads_;
+  std::atomic<unsigned> arrived_ = 0, turn_ = 0;
+};
+
 struct Block {
-  std::barrier<> arrived;
+  Barrier arrived;
   std::vector<Warp> warps;
-  std::mutex lock;
   std::unique_ptr<char[]> shared;
 
-  explicit Block(unsigned threads) : arrived(threads), warps(threads / 32) {}
+  Block(unsigned threads, size_t shared_bytes) : arrived(threads), warps(threads / 32), shared(new char[shared_bytes]) {
+    std::memset(shared.get(), 0xff, shared_bytes);
+  }
 };
 
 Thread& current() { return *running; }
@@ -67,22 +87,14 @@ void fence() {
   if (!left_out("fences")) fences.fetch_add(1, std::memory_order_acq_rel);
 }
 
-void* shared_memory(size_t bytes) {
-  Block& block = *running->owner;
-  const std::lock_guard<std::mutex> guard(block.lock);
-  if (!block.shared) {
-    block.shared.reset(new char[bytes]);
-    std::memset(block.shared.get(), 0xff, bytes);
-  }
-  return block.shared.get();
-}
+void* shared_memory() { return running->owner->shared.get(); }
 
-void run(unsigned blocks, unsigned threads, const std::function<void()>& kernel) {
+void run(unsigned blocks, unsigned threads, size_t shared_bytes, const std::function<void()>& kernel) {
   for (unsigned first = 0; first < blocks; first += resident) {
     const unsigned count = std::min(resident, blocks - first);
     std::vector<std::unique_ptr<Block>> active;
     std::vector<std::thread> running_threads;
-    for (unsigned b = 0; b < count; ++b) active.push_back(std::make_unique<Block>(threads));
+    for (unsigned b = 0; b < count; ++b) active.push_back(std::make_unique<Block>(threads, shared_bytes));
     for (unsigned b = 0; b < count; ++b) {
       for (unsigned i = 0; i < threads; ++i) {
         running_threads.emplace_back([&, b, i] {
