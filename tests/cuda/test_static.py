@@ -154,7 +154,7 @@ def test_the_library_loads_and_registers_its_operators(library: Path) -> None:
     code = """
 import json, torch, bam_fused
 from bam_fused.backends import cuda
-keys = {name: torch._C._dispatch_has_kernel_for_dispatch_key("bam_fused::" + name, "CUDA")
+keys = {name: torch._C._dispatch_has_kernel_for_dispatch_key(f"bam_fused::{name}.compiled", "CUDA")
         for name in ("gate", "gate_backward", "global_avg_pool")}
 print(json.dumps({"registered": keys, "info": cuda.build_info(), "why_not": cuda.why_not(torch.device("cuda"))}))
 """
