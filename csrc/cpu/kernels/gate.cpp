@@ -8,7 +8,7 @@
 namespace bam_fused::cpu {
 namespace {
 
-template <class T, Combine combine, bool separable>
+template <class T, Combine combine, bool inside>
 void gate_tile(const GateArguments& arguments, const Tile& tile, const TileLogits<Compute<T>>& logits) {
   using A = Compute<T>;
   for (int64_t row = 0; row < tile.rows; ++row) {
@@ -16,7 +16,7 @@ void gate_tile(const GateArguments& arguments, const Tile& tile, const TileLogit
     T* out = row_at<T>(arguments.out, tile, row);
     for_columns<A>(tile.columns, [&](int64_t k, auto part) {
       const Vec<A> v = load(x + k, part);
-      store(out + k, v * gate_at<T, combine, separable>(logits, row, k).value + v, part);
+      store(out + k, v * gate_at<T, combine, inside>(logits, row, k).value + v, part);
     });
   }
 }
@@ -35,7 +35,7 @@ template <Combine combine, class A> inline Shares<A> shares(Vec<A> t, Vec<A> row
 }
 
 // With t = grad * x * slope: dx = grad + grad * sigmoid, and the shares of t are summed over the row and over the column.
-template <class T, Combine combine, bool separable, bool writes_dx>
+template <class T, Combine combine, bool inside, bool writes_dx>
 void gate_backward_tile(
     const GateBackwardArguments& arguments, const Tile& tile, const TileLogits<Compute<T>>& logits) {
   using A = Compute<T>;
@@ -51,7 +51,7 @@ void gate_backward_tile(
     const Vec<A> row_logit = splat(logits.row.logit[row]);
     row_sums[row] = sum_columns<A>(tile.columns, [&](int64_t k, auto part) {
       const Vec<A> g = load(grad + k, part);
-      const Sigmoid<A> gate = gate_at<T, combine, separable>(logits, row, k);
+      const Sigmoid<A> gate = gate_at<T, combine, inside>(logits, row, k);
       const Vec<A> t = only_new<A>(g * load(x + k, part) * gate.slope, part);
       if constexpr (writes_dx) store(dx + k, g * gate.value + g, part);
       const Shares<A> share = shares<combine, A>(t, row_logit, load(logits.column.logit + k));
@@ -64,7 +64,7 @@ void gate_backward_tile(
   memcpy(column_partials, column_sums, tile.columns * sizeof(A));
 }
 
-// Calls body(tile, logits, separable) for the tiles begin to end, with the logits of each loaded.
+// Calls body(tile, logits, inside) for the tiles begin to end, with the logits of each loaded.
 template <class A, Combine combine, bool slopes, class Body>
 inline void for_gate_tiles(
     const Tiling& tiling, const void* row_logits, const void* column_logits, int64_t begin, int64_t end, Body&& body) {
@@ -73,38 +73,33 @@ inline void for_gate_tiles(
   bool columns_inside = false;
   for (int64_t index = begin; index < end; ++index) {
     const Tile tile = tile_at(tiling, index);
-    const bool rows_inside =
-        logits.row.load_logits((const A*)row_logits + tile.sample * tiling.rows + tile.row, tile.rows);
+    const bool rows_inside = logits.row.template load_logits<combine>(
+        (const A*)row_logits + tile.sample * tiling.rows + tile.row, tile.rows);
     if (tile.sample != sample || tile.column_tile != column_tile) {
       sample = tile.sample, column_tile = tile.column_tile;
-      columns_inside =
-          logits.column.load_logits((const A*)column_logits + sample * tiling.columns + tile.column, tile.columns);
-      if (combine != Combine::product && columns_inside) logits.column.template separate<combine, slopes>(tile.columns);
+      columns_inside = logits.column.template load_logits<combine>(
+          (const A*)column_logits + sample * tiling.columns + tile.column, tile.columns);
+      if (columns_inside) logits.column.template separate<combine, slopes>(tile.columns);
     }
-    const bool separable = combine != Combine::product && rows_inside && columns_inside;
-    if (separable) logits.row.template separate<combine, slopes>(tile.rows);
-    body(tile, logits, separable);
+    const bool inside = rows_inside && columns_inside;
+    if (inside) logits.row.template separate<combine, slopes>(tile.rows);
+    body(tile, logits, inside);
   }
 }
 
 template <class T, Combine combine> void gate_tiles(const GateArguments& a, int64_t begin, int64_t end) {
   for_gate_tiles<Compute<T>, combine, false>(
-      a.tiling, a.row_logits, a.column_logits, begin, end, [&](const Tile& tile, const auto& logits, bool separable) {
-        if constexpr (combine != Combine::product) {
-          if (separable) return gate_tile<T, combine, true>(a, tile, logits);
-        }
-        gate_tile<T, combine, false>(a, tile, logits);
+      a.tiling, a.row_logits, a.column_logits, begin, end, [&](const Tile& tile, const auto& logits, bool inside) {
+        inside ? gate_tile<T, combine, true>(a, tile, logits) : gate_tile<T, combine, false>(a, tile, logits);
       });
 }
 
 template <class T, Combine combine, bool writes_dx>
 void gate_backward_tiles(const GateBackwardArguments& a, int64_t begin, int64_t end) {
   for_gate_tiles<Compute<T>, combine, true>(
-      a.tiling, a.row_logits, a.column_logits, begin, end, [&](const Tile& tile, const auto& logits, bool separable) {
-        if constexpr (combine != Combine::product) {
-          if (separable) return gate_backward_tile<T, combine, true, writes_dx>(a, tile, logits);
-        }
-        gate_backward_tile<T, combine, false, writes_dx>(a, tile, logits);
+      a.tiling, a.row_logits, a.column_logits, begin, end, [&](const Tile& tile, const auto& logits, bool inside) {
+        inside ? gate_backward_tile<T, combine, true, writes_dx>(a, tile, logits)
+               : gate_backward_tile<T, combine, false, writes_dx>(a, tile, logits);
       });
 }
 

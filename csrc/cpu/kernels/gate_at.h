@@ -1,8 +1,9 @@
 // The gate of a row and a vector of columns, from the logits of a tile.
 //
 // For "sum" the exponential separates: sigmoid(a + b) = 1 / (1 + exp(-a) exp(-b)), one exponential per row and per column
-// instead of one per element; for "max" so does the sigmoid itself, which is monotonic. Where a logit of the tile is
-// beyond the range in which that is exact and free of overflow, or not a number, the tile takes the direct path.
+// instead of one per element; for "max" so does the sigmoid itself, which is monotonic; for "product" nothing does, but its
+// exponential needs no care. Where a logit of the tile is beyond the range in which that is exact and free of overflow, or
+// not a number, the tile takes the direct path.
 #pragma once
 
 #include "columns.h"
@@ -12,31 +13,32 @@
 namespace bam_fused::cpu {
 namespace {
 
-template <class A> struct SeparableRange;  // for |a|, |b| up to this, exp(-a) exp(-b) is a normal number
-template <> struct SeparableRange<float> {
-  static constexpr float largest = 40.0f;
+// For |a|, |b| up to this, exp(-a) exp(-b) is a normal number, or under "product" exp(-a b).
+template <class A> struct InsideRange;
+template <> struct InsideRange<float> {
+  static constexpr float largest = 40.0f, largest_factor = 9.0f;
 };
-template <> struct SeparableRange<double> {
-  static constexpr double largest = 350.0;
+template <> struct InsideRange<double> {
+  static constexpr double largest = 350.0, largest_factor = 26.0;
 };
 
 template <class A> constexpr int64_t kMaxTileColumns = kMaxTileColumnBytes / (int64_t)sizeof(A);
 
-// One side's logits, padded with zeros to whole vectors, and what each contributes where the gate separates: exp(-logit)
+// One side's logits, padded with zeros to whole vectors, and what each contributes where all are inside the range: exp(-logit)
 // under "sum", sigmoid(logit) and its slope under "max".
 template <class A, int64_t size> struct Side {
   A logit[size + kLanes<A>];
   A term[size + kLanes<A>];
   A slope[size + kLanes<A>];
 
-  // Loads `count` logits; true if all are in the separable range.
-  bool load_logits(const A* from, int64_t count) {
+  // Loads `count` logits; true if all are inside the range.
+  template <Combine combine> bool load_logits(const A* from, int64_t count) {
     memcpy(logit, from, count * sizeof(A));
     memset(logit + count, 0, kLanes<A> * sizeof(A));
+    constexpr A largest = combine == Combine::product ? InsideRange<A>::largest_factor : InsideRange<A>::largest;
     Bits<A> inside = ~Bits<A>{};
     for (int64_t k = 0; k < count; k += kLanes<A>) {
       const Vec<A> v = load(logit + k);
-      const A largest = SeparableRange<A>::largest;
       inside &= (v <= largest) & (v >= -largest);
     }
     bool all = true;
@@ -45,6 +47,7 @@ template <class A, int64_t size> struct Side {
   }
 
   template <Combine combine, bool slopes> void separate(int64_t count) {
+    if constexpr (combine == Combine::product) return;
     for (int64_t k = 0; k < count; k += kLanes<A>) {
       const Vec<A> v = load(logit + k);
       if constexpr (combine == Combine::max) {
@@ -70,22 +73,27 @@ template <class A> inline Vec<A> maximum(Vec<A> a, Vec<A> b) {  // NaN if either
   return a == a ? larger : a;
 }
 
+// From e = exp(-z) in range.
+template <class T, class A = Compute<T>> inline Sigmoid<A> sigmoid_of(Vec<A> e) {
+  const Vec<A> s = reciprocal<T>(A(1) + e);
+  return {s, s * (e * s)};
+}
+
 // The gate of row `row` and the vector of columns from `k` on. An unused slope costs nothing: it is inlined and dropped.
-template <class T, Combine combine, bool separable, class A = Compute<T>>
+template <class T, Combine combine, bool inside, class A = Compute<T>>
 inline Sigmoid<A> gate_at(const TileLogits<A>& logits, int64_t row, int64_t k) {
-  if constexpr (separable) {
+  if constexpr (inside && combine == Combine::max) {
     const Vec<A> column = load(logits.column.term + k), same = splat(logits.row.term[row]);
-    if constexpr (combine == Combine::sum) {
-      const Vec<A> e = same * column;
-      const Vec<A> s = reciprocal<T>(A(1) + e);
-      return {s, s * (e * s)};
-    }
     const Bits<A> row_wins = splat(logits.row.logit[row]) > load(logits.column.logit + k);
     const Vec<A> slope = row_wins ? splat(logits.row.slope[row]) : load(logits.column.slope + k);
     return {same > column ? same : column, slope};
   }
+  if constexpr (inside && combine == Combine::sum) {
+    return sigmoid_of<T>(splat(logits.row.term[row]) * load(logits.column.term + k));
+  }
   const Vec<A> column = load(logits.column.logit + k), same = splat(logits.row.logit[row]);
   if constexpr (combine == Combine::sum) return sigmoid<T>(same + column);
+  if constexpr (inside) return sigmoid_of<T>(exp_in_range(-(same * column)));
   if constexpr (combine == Combine::product) return sigmoid<T>(same * column);
   return sigmoid<T>(maximum<A>(same, column));
 }

@@ -25,7 +25,7 @@ template <class A> struct InputGradTile {
 };
 
 // Rows `first` to `first + count` of the tile, whose logits are at hand.
-template <class T, bool gated, Combine combine, bool separable, class A = Compute<T>>
+template <class T, bool gated, Combine combine, bool inside, class A = Compute<T>>
 void input_grad_rows(
     const SqueezeInputGradArguments& a, const Tile& tile, InputGradTile<A>& memory, int64_t first, int64_t count) {
   const int64_t stride = memory.right_stride;
@@ -43,7 +43,7 @@ void input_grad_rows(
       Vec<A> sum = load(products + k) + (column_pooled ? load(column_pooled + k, part) : row_pooled);
       if constexpr (gated) {
         const Vec<A> g = load(grad + k, part);
-        sum += g * gate_at<T, combine, separable>(memory.logits, row, k).value + g;
+        sum += g * gate_at<T, combine, inside>(memory.logits, row, k).value + g;
       }
       store(dx + k, sum, part);
     });
@@ -54,20 +54,17 @@ template <class T, Combine combine, class A = Compute<T>>
 void input_grad_gated_tile(const SqueezeInputGradArguments& a, const Tile& tile, InputGradTile<A>& memory) {
   const A* row_logits = (const A*)a.row_logits + tile.sample * a.tiling.rows + tile.row;
   const A* column_logits = (const A*)a.column_logits + tile.sample * a.tiling.columns + tile.column;
-  const bool columns_inside =
-      memory.logits.column.load_logits(column_logits, tile.columns) && combine != Combine::product;
+  const bool columns_inside = memory.logits.column.template load_logits<combine>(column_logits, tile.columns);
   if (columns_inside) memory.logits.column.template separate<combine, false>(tile.columns);
   for (int64_t first = 0; first < tile.rows; first += kGatedRows) {
     const int64_t count = tile.rows - first < kGatedRows ? tile.rows - first : kGatedRows;
-    const bool rows_inside = memory.logits.row.load_logits(row_logits + first, count);
-    if constexpr (combine != Combine::product) {
-      if (rows_inside && columns_inside) {
-        memory.logits.row.template separate<combine, false>(count);
-        input_grad_rows<T, true, combine, true>(a, tile, memory, first, count);
-        continue;
-      }
+    const bool rows_inside = memory.logits.row.template load_logits<combine>(row_logits + first, count);
+    if (rows_inside && columns_inside) {
+      memory.logits.row.template separate<combine, false>(count);
+      input_grad_rows<T, true, combine, true>(a, tile, memory, first, count);
+    } else {
+      input_grad_rows<T, true, combine, false>(a, tile, memory, first, count);
     }
-    input_grad_rows<T, true, combine, false>(a, tile, memory, first, count);
   }
 }
 
