@@ -67,24 +67,24 @@ class BAM(nn.Module):
     def __init__(
         self,
         channels: int,
-        reduction: int = 16,
-        dilation: int | Sequence[int] = 4,
+        reduction: int = BAMOptions.reduction,
+        dilation: int | Sequence[int] = BAMOptions.dilation,
         *,
-        combine: str = "sum",
-        branches: str = "both",
-        channel_layers: int = 1,
-        spatial_layers: int = 2,
-        channel_hidden: str = "relu",
-        spatial_hidden: str = "relu",
-        spatial_reduce: str | None = None,
-        final: str | Sequence[str] = "bn",
-        channel_bias: bool | Sequence[bool] = True,
-        spatial_bias: bool | Sequence[bool] = True,
-        mlp: str = "linear",
-        padding: int | Sequence[int] | None = None,
-        min_hidden: int | None = None,
-        legacy_pool: bool = False,
-        identity_start: bool = False,
+        combine: str = BAMOptions.combine,
+        branches: str = BAMOptions.branches,
+        channel_layers: int = BAMOptions.channel_layers,
+        spatial_layers: int = BAMOptions.spatial_layers,
+        channel_hidden: str = BAMOptions.channel_hidden,
+        spatial_hidden: str = BAMOptions.spatial_hidden,
+        spatial_reduce: str | None = BAMOptions.spatial_reduce,
+        final: str | Sequence[str] = BAMOptions.final,
+        channel_bias: bool | Sequence[bool] = BAMOptions.channel_bias,
+        spatial_bias: bool | Sequence[bool] = BAMOptions.spatial_bias,
+        mlp: str = BAMOptions.mlp,
+        padding: int | Sequence[int] | None = BAMOptions.padding,
+        min_hidden: int | None = BAMOptions.min_hidden,
+        legacy_pool: bool = BAMOptions.legacy_pool,
+        identity_start: bool = BAMOptions.identity_start,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
@@ -124,7 +124,13 @@ class BAM(nn.Module):
         return self.options.combine
 
     @classmethod
-    def official(cls, channels: int, reduction: int = 16, dilation: int | Sequence[int] = 4, **options: Any) -> BAM:
+    def official(
+        cls,
+        channels: int,
+        reduction: int = BAMOptions.reduction,
+        dilation: int | Sequence[int] = BAMOptions.dilation,
+        **options: Any,
+    ) -> BAM:
         """The authors' code (Jongchan/attention-module): product, BatchNorm and ReLU after every hidden layer, none last.
 
         Takes every option of `BAM`; what is given here overrides these four.

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from bam_fused.modules import BAM
+from bam_fused.modules.options import BAMOptions
 from bam_fused.surgery import attach
 from bam_fused.surgery.bottlenecks import bottlenecks
 from bam_fused.surgery.channels_last import ChannelsLastBAM
@@ -86,8 +87,8 @@ def insert_bam(
     *,
     at: str | Sequence[str] = "auto",
     position: str = AFTER,
-    reduction: int = 16,
-    dilation: int | Sequence[int] = 4,
+    reduction: int = BAMOptions.reduction,
+    dilation: int | Sequence[int] = BAMOptions.dilation,
     example: Any = None,
     **options: Any,
 ) -> InsertReport:
