@@ -23,7 +23,7 @@ from bam_fused.surgery.fused_class import fuse, is_fused, unfuse
 from bam_fused.surgery.report import Entry, Report
 
 _CALLED_BAM = re.compile(
-    r"(?:^|_|[a-z0-9])(?:BAM|Bam|bam|Bottleneck_?Attention)_?(?:Block|Module|Layer|Adapter|[sS]|[23]d)?$"
+    r"(?:^|_|[a-z0-9])(?:BAM|Bam|bam|Bottleneck_?Attention)[sS]?_?(?:Block|Module|Layer|Adapter|[cC]hannel|[sS]patial|[23]d)?$"
 )
 """Class names that say BAM, and not CBAM, nor the name of a network or unit that has one."""
 

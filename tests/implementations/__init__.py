@@ -4,7 +4,9 @@ import torch
 
 from implementations.authors import (
     AttentionAlone,
+    DayelianxishengBAM,
     EHaNetBAM,
+    MaXuBAM,
     OfficialBAM,
     OneBranch,
     UsesOneBranch,
@@ -13,17 +15,17 @@ from implementations.authors import (
     WithoutNorms,
 )
 from implementations.fightingcv import FightingcvBAM, ResizedFightingcvBAM, WithoutChannelNorms
-from implementations.flat import Asdf2krBAM, STANetBAM
+from implementations.flat import Asdf2krBAM, NguyenvietanBAM, STANetBAM
 from implementations.libraries import BobMcDearBAM, PytorchcvBAM, RenovamenBAM
 from implementations.numbered import AlbertterBAM, DscBAM, Ee898BAM, IndexedBAM, SharedMlpBAM, SimpleResearchBAM
-from implementations.paper import Changzy00BAM, GazaphrenologyBAM
+from implementations.paper import BarkinadiguzelBAM, Changzy00BAM, GazaphrenologyBAM
 
 __all__ = [
-    "PARTIAL", "PUBLIC", "AlbertterBAM", "Asdf2krBAM", "AttentionAlone", "BobMcDearBAM", "Changzy00BAM", "DscBAM",
-    "EHaNetBAM", "Ee898BAM", "FightingcvBAM", "GazaphrenologyBAM", "IndexedBAM", "OfficialBAM", "OneBranch",
-    "PytorchcvBAM", "RenovamenBAM", "ResizedFightingcvBAM", "STANetBAM", "SharedMlpBAM", "SimpleResearchBAM",
-    "UsesOneBranch", "WithItsAttention", "WithItsSpatialMap", "WithoutChannelNorms", "WithoutNorms", "feature_map",
-    "randomise",
+    "PARTIAL", "PUBLIC", "AlbertterBAM", "Asdf2krBAM", "AttentionAlone", "BarkinadiguzelBAM", "BobMcDearBAM",
+    "Changzy00BAM", "DayelianxishengBAM", "DscBAM", "EHaNetBAM", "Ee898BAM", "FightingcvBAM", "GazaphrenologyBAM",
+    "IndexedBAM", "MaXuBAM", "NguyenvietanBAM", "OfficialBAM", "OneBranch", "PytorchcvBAM", "RenovamenBAM",
+    "ResizedFightingcvBAM", "STANetBAM", "SharedMlpBAM", "SimpleResearchBAM", "UsesOneBranch", "WithItsAttention",
+    "WithItsSpatialMap", "WithoutChannelNorms", "WithoutNorms", "feature_map", "randomise",
 ]  # fmt: skip
 
 PUBLIC = {
@@ -40,6 +42,10 @@ PUBLIC = {
     "gazaphrenology": GazaphrenologyBAM,
     "albertter": AlbertterBAM,
     "shared-mlp": SharedMlpBAM,
+    "barkinadiguzel": BarkinadiguzelBAM,
+    "nguyenvietan": NguyenvietanBAM,
+    "ma-xu": MaXuBAM,
+    "dayelianxisheng": DayelianxishengBAM,
     "dsc-bam": DscBAM,
 }
 """By layout; each takes the number of channels."""
@@ -50,6 +56,8 @@ PARTIAL = {
     "spatial": ("official", lambda channels: OneBranch(channels, "spatial", (4, 4))),
     "channel": ("official", lambda channels: OneBranch(channels, "channel")),
     "fightingcv": ("fightingcv", WithoutChannelNorms),
+    "nguyenvietan, channel": ("nguyenvietan", lambda channels: NguyenvietanBAM(channels, "c")),
+    "nguyenvietan, spatial": ("nguyenvietan", lambda channels: NguyenvietanBAM(channels, "s")),
 }
 """Copies that leave something out, with the layout whose names they have."""
 

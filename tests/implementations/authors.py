@@ -102,6 +102,38 @@ class UsesOneBranch(OfficialBAM):
         return (1 + torch.sigmoid(self.channel_att(x) if self.used == "channel" else self.spatial_att(x))) * x
 
 
+class MaXuBAM(nn.Module):
+    """ResidualAttention's copy: the channel branch is called otherwise and has no BatchNorm."""
+
+    def __init__(self, channels):
+        super().__init__()
+        h = channels // 16
+        self.channel_att, self.spatial_att = nn.Module(), OfficialSpatialGate(channels, 16, 2, 4)
+        self.channel_att.fc = nn.Sequential()
+        self.channel_att.fc.add_module("gate_c_fc_0", nn.Linear(channels, h))
+        self.channel_att.fc.add_module("gate_c_relu_1", nn.ReLU(inplace=True))
+        self.channel_att.fc.add_module("gate_c_fc_final", nn.Linear(h, channels))
+
+    def forward(self, x):
+        channel = self.channel_att.fc(x.mean((2, 3)))[:, :, None, None]
+        return (1 + torch.sigmoid(channel * self.spatial_att(x))) * x
+
+
+class DayelianxishengBAM(nn.Module):
+    """dayelianxisheng/Module's copy: the reduction is numbered, the pool takes any map."""
+
+    def __init__(self, channels):
+        super().__init__()
+        self.channel_att, self.spatial_att = OfficialChannelGate(channels, 16, 1, "all"), nn.Module()
+        layers = dict(OfficialSpatialGate(channels, 16, 2, 4).gate_s.named_children())
+        self.spatial_att.gate_s = nn.Sequential(*[layers.pop(name) for name in list(layers)[:3]])
+        for name, layer in layers.items():
+            self.spatial_att.gate_s.add_module(name, layer)
+
+    def forward(self, x):
+        return (1 + torch.sigmoid(self.channel_att(x) * self.spatial_att.gate_s(x))) * x
+
+
 class AttentionAlone(OfficialBAM):
     """Weather_Classification's and DAM-Net's copies: the caller multiplies."""
 

@@ -31,6 +31,33 @@ class Asdf2krBAM(nn.Module):
         return x + out if self.doubled else out
 
 
+class NguyenvietanBAM(nn.Module):
+    """DL_Attention_PA1_ee898: flat, both branches or one."""
+
+    def __init__(self, channels, branches="cs"):
+        super().__init__()
+        h = channels // 16
+        self.branches = branches
+        if "c" in branches:
+            self.conv1_c, self.bn1_c = nn.Conv2d(channels, h, 1, bias=False), nn.BatchNorm2d(h)
+            self.relu1_c, self.conv2_c = nn.ReLU(inplace=True), nn.Conv2d(h, channels, 1, bias=False)
+        if "s" in branches:
+            for i, (width, size) in enumerate(((channels, 1), (h, 3), (h, 3)), 1):
+                conv = nn.Conv2d(width, h, size, padding=2 * (size - 1), dilation=2 * size - 2 or 1, bias=False)
+                for name, layer in (("conv", conv), ("bn", nn.BatchNorm2d(h)), ("relu", nn.ReLU())):
+                    self.add_module(f"{name}{i}_s", layer)
+            self.conv4_s = nn.Conv2d(h, 1, 1, bias=False)
+
+    def forward(self, x):
+        logits = torch.zeros_like(x[:, :1])
+        if hasattr(self, "conv1_c"):
+            logits = logits + self.conv2_c(self.relu1_c(self.bn1_c(self.conv1_c(x.mean([2, 3], keepdim=True)))))
+        if hasattr(self, "conv1_s"):
+            p = self.relu2_s(self.bn2_s(self.conv2_s(self.relu1_s(self.bn1_s(self.conv1_s(x))))))
+            logits = logits + self.conv4_s(self.relu3_s(self.bn3_s(self.conv3_s(p))))
+        return x * (1 + torch.sigmoid(logits))
+
+
 class STANetBAM(nn.Module):
     """A stranger: STANet's basic spatio-temporal attention module, whose class is called BAM."""
 

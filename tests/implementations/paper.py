@@ -63,3 +63,26 @@ class GazaphrenologyBAM(nn.Module):
     def forward(self, x):
         c, p = self.Conv(self.GlobalAvgPool(x)), self.spatial_out(self.SpatialConvs(self.SpatialDilation(x)))
         return x * (1.0 + self.sigmoid(c + p))
+
+
+class BarkinadiguzelBAM(nn.Module):
+    """barkinadiguzel/BAM-Replication: no BatchNorm but the last of each branch."""
+
+    def __init__(self, channels):
+        super().__init__()
+        h = channels // 16
+        self.channel_att, self.spatial_att = nn.Module(), nn.Module()
+        self.channel_att.mlp = nn.Sequential(nn.Conv2d(channels, h, 1), nn.ReLU(), nn.Conv2d(h, channels, 1))
+        self.channel_att.bn = nn.BatchNorm2d(channels)
+        self.spatial_att.conv_reduce = nn.Conv2d(channels, h, 1)
+        self.spatial_att.conv1 = nn.Conv2d(h, h, 3, padding=4, dilation=4)
+        self.spatial_att.conv2 = nn.Conv2d(h, h, 3, padding=4, dilation=4)
+        self.spatial_att.conv_expand, self.spatial_att.bn = nn.Conv2d(h, 1, 1), nn.BatchNorm2d(1)
+        self.spatial_att.relu = nn.ReLU()
+
+    def forward(self, x):
+        branch = self.spatial_att
+        p = branch.relu(branch.conv_reduce(x))
+        p = branch.relu(branch.conv2(branch.relu(branch.conv1(p))))
+        c = self.channel_att.bn(self.channel_att.mlp(x.mean((2, 3), keepdim=True)))
+        return x + x * torch.sigmoid(c + branch.bn(branch.conv_expand(p)))

@@ -319,7 +319,7 @@ def test_a_long_error_of_the_original_is_not_cut():
     assert entry.reason.endswith("at the end")
 
 
-@pytest.mark.parametrize("name", ["BAMAdapter", "BAMS", "MyBAM_Block"])
+@pytest.mark.parametrize("name", ["BAMAdapter", "BAMS", "MyBAM_Block", "BAMSLayer", "BAM_spatial"])
 def test_what_is_called_a_bam_gets_an_entry(name):
     stranger = type(name, (nn.Conv2d,), {})(3, 3, 1)
     (entry,) = replace_bam(nn.Sequential(stranger))
