@@ -26,6 +26,12 @@ def blocks(trace: Trace, fused: Fusing) -> tuple[str, list[Call]]:
     return "", []
 
 
+def ending_in_maps(trace: Trace, fused: Fusing) -> list[Call]:
+    """The blocks for which there can be a BAM: with those that add tokens and return a map of them (DaViT)."""
+    _, found = blocks(trace, fused)
+    return _outermost([*found, *(call for call in blocks_of(trace, "tokens", fused) if trace.layout(call.output))])
+
+
 def blocks_of(trace: Trace, kind: str, fused: Fusing) -> list[Call]:
     """The blocks that one kind of join makes; see `blocks`."""
     units = _units(trace, kind, fused)

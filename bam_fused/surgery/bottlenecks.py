@@ -56,6 +56,7 @@ class _Search:
         inner = {call for block in found for call in _descendants(block)}
         self.maps = [call for call in trace.calls if call not in inner and call.parents and trace.is_wide(call.output)]
         self.holds_block = {call for block in found for call in (block, *block.parents)}
+        self.mapless = [block for block in found if not trace.layout(block.output)]  # that return tuples (EfficientViM)
         self.dilated = _dilated_stages(trace, found)
 
     def places(self) -> list[Place]:
@@ -98,7 +99,13 @@ class _Search:
         if any(join.kind == "tokens" and latest <= join.time < downsampling.call.start for join in self.trace.joins):
             return self._input(downsampling)
         ends = [call for call in before if call in self.holds_block] if self.found else before
-        ends = ends or [call for call in before if self._is_stage_of_layers(call)]
+        maker = next((call for call in downsampling.call.parents if call not in self.holds_block), None)
+        if not ends:
+            ends = [call for call in before if self._is_stage_of_layers(call)]
+            if maker is not None and ends and maker in ends[-1].parents:
+                return self._input(downsampling, maker)  # they are the first layers of what makes it
+        if ends and any(ends[-1].end < block.end < downsampling.call.start for block in self.mapless):
+            return self._input(downsampling, maker)
         return place_at(self.trace, self.fused, self._attachable(ends), AFTER) if ends else None
 
     def _is_stage_of_layers(self, call: Call) -> bool:
@@ -114,9 +121,9 @@ class _Search:
     def _is_free(self, call: Call) -> bool:
         return len(self.trace.calls_of(call.module)) == 1 and id(call.module) not in self.fused.lost
 
-    def _input(self, downsampling: _Downsampling) -> Place | None:
+    def _input(self, downsampling: _Downsampling, maker: Call | None = None) -> Place | None:
         """The place on the input of a downsampling, of the outermost module that takes it; None if that is no map."""
-        call = downsampling.call
+        call = maker or downsampling.call
         value = next(iter(call.inputs), None)
         if self.trace.size(value)[1] != downsampling.size:
             return None

@@ -7,7 +7,7 @@ copied), else where it is. Nothing is registered on it: the hooks are PyTorch's 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -201,17 +201,37 @@ def evaluating(model: nn.Module) -> Iterator[None]:
             module.training = mode
 
 
-def _run(model: nn.Module, example: tuple[Any, ...], tensors: dict[str, Tensor]) -> Trace:
-    """One run with the parameters and buffers that `tensors` names in place of the model's."""
+@contextmanager
+def _on_meta(model: nn.Module) -> Iterator[None]:
+    """The model with stand-ins on the meta device for its parameters and buffers.
+
+    Not by `torch.func.functional_call`: a module that is there under two names would keep the stand-ins.
+    """
+    own = [
+        (entries, name, tensor)
+        for module in model.modules()
+        for entries in (module._parameters, module._buffers)
+        for name, tensor in entries.items()
+        if tensor is not None
+    ]
+    stand_ins = {id(tensor): tensor.to("meta") for _, _, tensor in own}
+    try:
+        for entries, name, tensor in own:
+            entries[name] = stand_ins[id(tensor)]  # type: ignore[assignment]
+        yield
+    finally:
+        for entries, name, tensor in own:
+            entries[name] = tensor  # type: ignore[assignment]
+
+
+def _run(model: nn.Module, example: tuple[Any, ...], meta: bool) -> Trace:
+    """One run, on the meta device or where the model is."""
     trace = Trace(example)
     recorder = _Recorder(model, trace)
     hooks = [register_module_forward_pre_hook(recorder.before), register_module_forward_hook(recorder.after)]
     try:
-        with evaluating(model), recorder:
-            if tensors:
-                torch.func.functional_call(model, tensors, example)
-            else:
-                model(*example)
+        with evaluating(model), _on_meta(model) if meta else nullcontext(), recorder:
+            model(*example)
     except Exception as error:  # the caller decides whether what was seen suffices
         trace.error = error
     finally:
@@ -246,18 +266,17 @@ def dry_run(model: nn.Module, example: Any = None, reach: Sequence[nn.Module] = 
         `error`.
     """
     if example is not None:
-        return _run(model, example if isinstance(example, tuple) else (example,), {})
-    own = {**dict(model.named_parameters()), **dict(model.named_buffers())}
-    first = next((tensor for tensor in own.values() if tensor.is_floating_point()), torch.zeros(()))
+        return _run(model, example if isinstance(example, tuple) else (example,), meta=False)
+    own = [*model.parameters(), *model.buffers()]
+    first = next((tensor for tensor in own if tensor.is_floating_point()), torch.zeros(()))
     best: Trace | None = None
-    for tensors, device in (({key: tensor.to("meta") for key, tensor in own.items()}, "meta"), ({}, first.device)):
-        if device == "meta" and not own:
-            continue
+    for meta in (True, False) if own else (False,):
+        device = "meta" if meta else first.device
         if best is not None and "meta" not in str(best.error).lower():
             break  # what stopped the run would stop it on any device
         for channels, size in _images(model):
             image = torch.zeros(2, channels, size, size, device=device, dtype=first.dtype)
-            trace = _run(model, (image,), tensors)
+            trace = _run(model, (image,), meta)
             if trace.error is None or (reach and all(trace.calls_of(module) for module in reach)):
                 return trace
             if best is None or len(trace.calls) > len(best.calls):

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from bam_fused.surgery.blocks import blocks
+from bam_fused.surgery.blocks import ending_in_maps
 from bam_fused.surgery.dry_run import Call, Trace
 from bam_fused.surgery.fusing import Fusing
 
@@ -83,10 +83,16 @@ def every_block(trace: Trace, fused: Fusing) -> list[Place]:
     Raises:
         ValueError: the network has no blocks, or none that ends in a feature map.
     """
-    _, found = blocks(trace, fused)
+    found = ending_in_maps(trace, fused)
+    instead = "name the modules instead, at=[...]"
     if not found:
-        raise ValueError("at='every-block': no module of the model adds or concatenates feature maps (N, C, H, W)")
-    return [place_at(trace, fused, _end(trace, fused, block), AFTER) for block in found]
+        tokens = any(join.kind == "tokens" for join in trace.joins)
+        what = "its blocks return tokens" if tokens else "no module of the model adds or concatenates"
+        raise ValueError(f"at='every-block': {what}{', not' if tokens else ''} feature maps (N, C, H, W); {instead}")
+    try:
+        return [place_at(trace, fused, _end(trace, fused, block), AFTER) for block in found]
+    except ValueError as error:
+        raise ValueError(f"at='every-block': {error}; {instead}") from error
 
 
 def _end(trace: Trace, fused: Fusing, block: Call) -> Call:

@@ -57,7 +57,7 @@ REFUSED: list[tuple[Any, dict[str, Any], type[Exception], str]] = [
     (Net, {"at": ["stage", "walker"], "position": "before", "reduction": 4}, ValueError, "'walker' would be called 2"),
     (Net, {"at": ["stage"], "depth": 3}, TypeError, "depth"),
     (Tokens, {}, ValueError, "no downsampling"),
-    (Tokens, {"at": "every-block"}, ValueError, "no module"),
+    (Tokens, {"at": "every-block"}, ValueError, "its blocks return tokens"),
     (Tokens, {"at": ["mix"]}, ValueError, "no feature map"),
     (nn.Identity, {}, ValueError, "no downsampling"),
     (lambda: nn.Sequential(Pair()), {"at": ["0"]}, ValueError, "'0' is no feature map .* tuple"),
