@@ -50,7 +50,7 @@ def _measured(results: Results) -> str:
         f"Measured on {machine['device']} ({machine['threads']} threads, torch {machine['torch']}, "
         f"{machine['when'][:10]}) with `bam-fused bench --set {results['set']}`. Latency is the median with the 20 and "
         "80 % quantiles; the columns after it say how many times as long the others take in the same interleaved run "
-        "(above 1x: bam_fused is faster)."
+        "(above 1x: bam_fused is faster); of a network torch.compile's column compares the two compiled."
     )
 
 
