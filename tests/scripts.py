@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib.machinery
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -13,8 +13,8 @@ ROOT = Path(__file__).resolve().parents[1]
 def load(path: str) -> ModuleType:
     """The module that a script is, by its path from the repository's root."""
     file = ROOT / path
-    spec = importlib.util.spec_from_file_location(file.stem, file)
-    assert spec is not None and spec.loader is not None
-    module = sys.modules[file.stem] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    loader = importlib.machinery.SourceFileLoader(file.stem, str(file))
+    module = sys.modules[file.stem] = ModuleType(file.stem)
+    module.__file__ = str(file)
+    loader.exec_module(module)
     return module

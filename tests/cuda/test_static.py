@@ -2,36 +2,23 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 import torch
+from scripts import ROOT, load
 
 pytestmark = [
     pytest.mark.cuda_build,
     pytest.mark.skipif(torch.version.cuda is None, reason="this PyTorch was built without CUDA"),
 ]
 
-ROOT = Path(__file__).resolve().parents[2]
-
-
-def load(name: str, path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-cuda_kernels = load("cuda_kernels", ROOT / "benchmarks" / "static" / "cuda_kernels.py")
+cuda_kernels = load("benchmarks/static/cuda_kernels.py")
 
 
 def built(folder: str, architectures: str) -> Path:

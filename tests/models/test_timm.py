@@ -53,10 +53,14 @@ def test_timm_facilities_work() -> None:
 
 
 def test_attention_layer_of_timm_blocks(registered: Any) -> None:
-    model = timm.create_model("resnet18", block_args={"attn_layer": registered.BAMAttention}, num_classes=4)
+    options = {
+        "block_args": {"attn_layer": registered.BAMAttention},
+        "zero_init_last": False,
+    }  # else F is 0 in each block
+    model = timm.create_model("resnet18", num_classes=4, **options)
     assert [channels for _, channels in places(model)] == [64, 64, 128, 128, 256, 256, 512, 512]
-    model(torch.randn(2, 3, 64, 64)).sum().backward()
-    assert model.layer1[0].se.channel.linears[0].weight.grad is not None
+    model(torch.randn(3, 3, 64, 64)).square().sum().backward()
+    assert model.layer1[0].se.channel.linears[0].weight.grad.count_nonzero() > 0
     layer = timm.layers.create_attn(registered.BAMAttention, 64, rd_ratio=0.125, combine="max")
     assert (layer.options.hidden, layer.combine) == (8, "max")
     assert (
