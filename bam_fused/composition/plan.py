@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from torch import nn
+from torch import Tensor, nn
 
 ChildPath = tuple[str, ...]
 """Where a child is, from the module down: ("channel_att", "gate_c", "gate_c_fc_0")."""
@@ -19,6 +19,9 @@ RELU: ChildPath = ()
 
 ATTENDED, ATTENTION = "F'", "attention"
 """What a forward may return: F', or 1 + sigmoid(...), which is the F' of a map of ones."""
+
+PLAIN_TENSORS = (Tensor, nn.Parameter)
+"""What a layer's tensors are where nobody has put something in their place, as sharding does."""
 
 PLAN = "_bam_fused_plan"
 """The attribute in which a module carries its plan."""

@@ -13,14 +13,11 @@ from torch import Tensor, nn
 
 from bam_fused import backends
 from bam_fused.backends import eager
-from bam_fused.composition.plan import Plan, Step, child, steps
+from bam_fused.composition.plan import PLAIN_TENSORS, Plan, Step, child, steps
 from bam_fused.functional.dilated_conv import dilated_conv
 from bam_fused.functional.squeeze import MOST_REDUCED, memory_format_of
 from bam_fused.functional.two_passes import two_passes
 from bam_fused.ops.operation import wants_standard_operators
-
-PLAIN_TENSORS = (Tensor, nn.Parameter)
-"""What a layer's tensors are where nobody has put something in their place, as sharding does."""
 
 
 def why_not(module: nn.Module, plan: Plan, x: Tensor) -> str | None:
@@ -115,7 +112,7 @@ def _after_spatial(step: Step, features: Tensor, memory_format: torch.memory_for
     """Norm and ReLU behind a layer of the spatial branch; channels_last, as the convolutions want it.
 
     The norm gets x's memory format, as it would in eager: PyTorch adds up the statistics of a channels_last batch in one
-    long run, with twenty times the error at 8x16x56x56, and so many more of a ReLU's inputs near 0 change sides.
+    long run, which rounds far worse, and so many more of a ReLU's inputs near 0 change sides.
     """
     if step.norm is not None and not torch.compiler.is_compiling():  # Inductor adds up alike in every format
         features = features.contiguous(memory_format=memory_format)

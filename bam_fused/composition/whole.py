@@ -11,11 +11,9 @@ from torch import Tensor, nn
 from bam_fused import backends
 from bam_fused.backends import BackendUnavailable
 from bam_fused.checks import DTYPES
-from bam_fused.composition.plan import Plan, Step, steps
+from bam_fused.composition.plan import PLAIN_TENSORS, Plan, Step, steps
 from bam_fused.functional.bam import AFFINE, BIAS, NORM, RELU, bam
 from bam_fused.ops.operation import wants_standard_operators
-
-_PLAIN_TENSORS = (Tensor, nn.Parameter)
 
 
 def why_not(module: nn.Module, plan: Plan, x: Tensor) -> str | None:
@@ -44,7 +42,7 @@ def why_not(module: nn.Module, plan: Plan, x: Tensor) -> str | None:
         if reason is not None:
             return reason
         for tensor in _tensors(step):
-            if type(tensor) not in _PLAIN_TENSORS or tensor.device != x.device:
+            if type(tensor) not in PLAIN_TENSORS or tensor.device != x.device:
                 return "a parameter is no plain tensor on x's device"
             wanted = wanted or (tensor.requires_grad and torch.is_grad_enabled())
         weight, bias = step.weight.weight, step.weight.bias

@@ -1,4 +1,4 @@
-// A feature map as kernels take it: per sample a matrix of rows, each a run of adjacent columns in memory. Which dimension
+// A feature map as kernels take it: per sample its rows, each a run of adjacent columns in memory. Which dimension
 // the rows are is not theirs to know (rows.h). No header of PyTorch here.
 #pragma once
 

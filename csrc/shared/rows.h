@@ -1,4 +1,4 @@
-// How an operation sees a tensor (N, C, H, W): per sample a matrix of rows, each a run of adjacent columns in memory.
+// How an operation sees a tensor (N, C, H, W): per sample its rows, each a run of adjacent columns in memory.
 //
 //   Rows::channels    rows are the C channels, columns the H*W positions    (NCHW, "contiguous")
 //   Rows::positions   rows are the H*W positions, columns the C channels    (NHWC, "channels_last")
