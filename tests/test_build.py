@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import json
 import os
+import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -131,3 +133,21 @@ def test_one_wheel_serves_every_python(tmp_path):
             check=False,
         )
         assert done.stdout.startswith(tag), done.stdout + done.stderr
+
+
+NEWEST = {"GLIBC": (2, 28), "GLIBCXX": (3, 4, 24), "CXXABI": (1, 3, 11), "GCC": (7, 0, 0)}  # of manylinux_2_28
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="the versions are those of x86-64")
+@pytest.mark.skipif(shutil.which("objdump") is None, reason="objdump is not installed")
+@pytest.mark.parametrize("library", ["cpu", "cuda"])
+def test_a_library_loads_wherever_torch_does(library):
+    """Nothing is asked of glibc or the C++ library that a manylinux_2_28 system does not have, whatever built it."""
+    file = ROOT / f"bam_fused/backends/{library}/libbam_fused_{library}.so"
+    if not file.exists():
+        pytest.skip(f"the {library} library is not built here")
+    done = subprocess.run(["objdump", "-T", str(file)], capture_output=True, text=True, check=True)
+    needed = re.findall(r"\*UND\*.*?\((\w+?)_([\d.]+)\) (\S+)", done.stdout)
+    assert {"GLIBC", "GLIBCXX"} <= {name for name, *_ in needed}
+    too_new = [need for need in needed if tuple(map(int, need[1].split("."))) > NEWEST[need[0]]]
+    assert too_new == []

@@ -9,6 +9,7 @@ import subprocess
 from pathlib import Path
 
 from building.library import INTROSPECTION, Library, Step, shared_sources, sources
+from building.old_glibc import libraries_to_link
 from building.toolchain import (
     COMPILER_RUNTIME,
     CannotBuild,
@@ -107,8 +108,9 @@ def cuda_library() -> Library:
     for source in [*shared_sources(), *sources("cuda", ".cpp")]:
         own = said if source.name == INTROSPECTION else ""
         steps.append(Step(f"{cxx_flags} {own}", source))
+    make, system = libraries_to_link(cxx)
     link = (
-        f"{cxx} -shared -Wl,-s $in -o $out {COMPILER_RUNTIME} -L{quoted(torch / 'lib')} -ltorch_cpu -ltorch_cuda "
-        f"-L{quoted(runtime)} -lcudart_static -ldl -lrt -lpthread"
+        f"{make}{cxx} -shared -Wl,-s $in -o $out {COMPILER_RUNTIME} -L{quoted(torch / 'lib')} -ltorch_cpu -ltorch_cuda "
+        f"-L{quoted(runtime)} -lcudart_static {system}"
     )
     return Library(steps, link)

@@ -3,8 +3,6 @@
 // Built with -DTORCH_TARGET_VERSION=0x020a000000000000, one binary serves torch 2.10 and every later release.
 #pragma once
 
-#include <dlfcn.h>
-
 #include <stdexcept>
 #include <string>
 
@@ -14,12 +12,15 @@
 #include <torch/csrc/stable/macros.h>
 #endif
 
+// In torch 2.13 and later; weak, so that before it is only a null pointer.
+extern "C" __attribute__((weak)) const char* torch_exception_get_what_without_backtrace();
+
 namespace bam_fused {
 
-// The error of a call of PyTorch that has failed, in PyTorch's own words where it hands them over (torch 2.13 and later).
+// The error of a call of PyTorch that has failed, in PyTorch's own words where it hands them over.
 [[noreturn]] inline void throw_error_of(const char* call) {
-  void* words = dlsym(RTLD_DEFAULT, "torch_exception_get_what_without_backtrace");
-  const char* what = words == nullptr ? nullptr : reinterpret_cast<const char* (*)()>(words)();
+  bool told = torch_exception_get_what_without_backtrace != nullptr;
+  const char* what = told ? torch_exception_get_what_without_backtrace() : nullptr;
   throw std::runtime_error(what == nullptr ? std::string(call) + " failed" : what);
 }
 
