@@ -76,22 +76,6 @@ template <class A, int rows, int vectors> struct Block {
   }
 };
 
-// sums[m] (+)= left[m, k] * right[k], all of k on its own first: long sums are cut into shorter ones, which rounds less.
-template <class A, int rows, int vectors, bool left_is_packed>
-__attribute__((noinline)) void multiply(
-    const A* left, int64_t left_stride, const A* right, int64_t right_stride, int64_t depth, A* sums,
-    int64_t sums_stride, bool add) {
-  Block<A, rows, vectors> block;
-  block.clear();
-  if constexpr (left_is_packed) {
-    block.add_products(left, 1, left_stride, right, right_stride, depth);
-  } else {
-    block.add_products(left, left_stride, 1, right, right_stride, depth);
-  }
-  if (add) block.add(sums, sums_stride);
-  block.store_to(sums, sums_stride);
-}
-
 template <int n> struct Constant {
   static constexpr int value = n;
 };
@@ -104,14 +88,20 @@ template <int most, class Body> inline void with_constant(int64_t n, Body&& body
   }
 }
 
-// step(begin, size) over [0, count) in the fewest blocks of at most `most`, of sizes as even as can be.
+// step(begin, size, blocks) over [0, count) in the fewest blocks of at most `most`, of sizes as even as can be: `blocks` of one
+// size follow each other from `begin` on.
+template <class Step> inline void for_even_runs(int64_t count, int64_t most, Step&& step) {
+  if (count == 0) return;
+  const int64_t blocks = (count + most - 1) / most, size = count / blocks, larger = count % blocks;
+  if (larger > 0) step(0, size + 1, larger);
+  step(larger * (size + 1), size, blocks - larger);
+}
+
+// step(begin, size) for each of these blocks.
 template <class Step> inline void for_even_blocks(int64_t count, int64_t most, Step&& step) {
-  const int64_t blocks = (count + most - 1) / most;
-  for (int64_t b = 0, begin = 0; b < blocks; ++b) {
-    const int64_t size = (count - begin + blocks - b - 1) / (blocks - b);
-    step(begin, size);
-    begin += size;
-  }
+  for_even_runs(count, most, [&](int64_t begin, int64_t size, int64_t blocks) {
+    for (int64_t b = 0; b < blocks; ++b) step(begin + b * size, size);
+  });
 }
 
 // step(first vector, Constant<1 or 2>) over the vectors that hold `length` numbers.

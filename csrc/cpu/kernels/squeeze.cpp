@@ -12,30 +12,71 @@ namespace bam_fused::cpu {
 namespace {
 
 constexpr int64_t kMostOutputs = 128;  // reduced channels per read of a tile
-constexpr int64_t kLongestSum = 24;    // of channels, in registers: one long run of additions rounds worse
+constexpr int64_t kLongestSum = 32;    // of channels, in registers: one long run of additions rounds worse
 
 // The outputs that a tile's sums are for.
 struct Outputs {
   int64_t first, count;
 };
 
-// sums[position, output] (+)= block[position, channel] * weight[channel, output]
-template <class T, bool rows_are_channels, class A = Compute<T>>
-inline void multiply_block(
-    const SqueezeBlock<T>& block, int64_t positions, int64_t depth, const A* weight, int64_t weight_row,
-    int64_t outputs, A* sums, bool add, Ahead& ahead) {
-  const int64_t stride = padded<A>(outputs), left_stride = rows_are_channels ? block.channel_step : block.position_step;
-  for_vector_pairs<A>(outputs, [&](int64_t o, auto vectors) {
+// sums[position, output] (+)= x[position, channel] * weight[channel, output] for a block of channels; with the last one the
+// sums become features, if those are wanted.
+template <class A> struct BlockProduct {
+  const A* x;
+  int64_t position_step, channel_step;
+  const A* weight;
+  int64_t weight_row;
+  A* sums;
+  int64_t sums_row;
+  A* features;  // null but for the last channels
+  int64_t features_row;
+  const Finish* finish;
+  int64_t output;      // the first one
+  int64_t depth, run;  // channels, and how many of them are added up in registers
+  bool add;
+};
+
+// `blocks` blocks of positions, one after the other.
+template <class A, bool rows_are_channels, int rows, int vectors>
+__attribute__((noinline)) void multiply_blocks(const BlockProduct<A>& p, int64_t blocks, Ahead& ahead) {
+  const int64_t position_step = rows_are_channels ? 1 : p.position_step,
+                channel_step = rows_are_channels ? p.channel_step : 1;
+  const A* x = p.x;
+  A *sums = p.sums, *features = p.features;
+  for (int64_t b = 0; b < blocks; ++b, x += rows * position_step, sums += rows * p.sums_row) {
+    ahead.step();
+    for (int64_t c = 0; c < p.depth; c += p.run) {
+      const bool last = p.depth - c <= p.run;
+      Block<A, rows, vectors> block;
+      block.clear();
+      block.add_products(
+          x + c * channel_step, position_step, channel_step, p.weight + c * p.weight_row, p.weight_row,
+          last ? p.depth - c : p.run);
+      if (p.add || c > 0) block.add(sums, p.sums_row);
+      if (last && features) {
+        block.finish(*p.finish, p.output);
+        block.store_to(features, p.features_row);
+        features += rows * p.features_row;
+      } else {
+        block.store_to(sums, p.sums_row);
+      }
+    }
+  }
+}
+
+template <class A, bool rows_are_channels>
+inline void multiply_tile(const BlockProduct<A>& all, int64_t positions, int64_t outputs, Ahead& ahead) {
+  for_vector_pairs<A>(outputs, [&](int64_t output, auto vectors) {
     constexpr int v = decltype(vectors)::value;
-    for_even_blocks(positions, kBlockRows<v>, [&](int64_t p, int64_t size) {
-      ahead.step();
-      with_constant<kBlockRows<v>>(size, [&](auto rows) {
-        for_even_blocks(depth, kLongestSum, [&](int64_t c, int64_t length) {
-          multiply<A, decltype(rows)::value, v, rows_are_channels>(
-              block.x + p * block.position_step + c * block.channel_step, left_stride, weight + c * weight_row + o,
-              weight_row, length, sums + p * stride + o, stride, add || c > 0);
-        });
-      });
+    for_even_runs(positions, kBlockRows<v>, [&](int64_t position, int64_t size, int64_t blocks) {
+      BlockProduct<A> p = all;
+      p.x += position * p.position_step;
+      p.weight += output;
+      p.sums += position * p.sums_row + output;
+      if (p.features) p.features += position * p.features_row + output;
+      p.output += output;
+      with_constant<kBlockRows<v>>(
+          size, [&](auto rows) { multiply_blocks<A, rows_are_channels, decltype(rows)::value, v>(p, blocks, ahead); });
     });
   });
 }
@@ -45,23 +86,16 @@ inline int64_t steps_of(int64_t positions, int64_t vectors) {
   return blocks(vectors, kBlockVectors) * blocks(positions, kBlockRows<kBlockVectors>);
 }
 
-// The sums, finished: features, or the reduction where rows are positions.
+// The sums, finished: the reduction where rows are positions.
 template <class T, class A = Compute<T>>
 inline void write_positions(const SqueezeArguments& a, const SqueezeTile& tile, const A* sums, const Outputs& outputs) {
   const int64_t stride = padded<A>(outputs.count);
   for (int64_t p = 0; p < tile.count; ++p, sums += stride) {
-    if (a.features.data) {
-      A* to = (A*)a.features.at(tile.sample) + (tile.position + p) * padded<A>(a.outputs) + outputs.first;
-      for (int64_t o = 0; o < stride; o += kLanes<A>) {
-        store(to + o, finished<A>(load(sums + o), a.finish, outputs.first + o));
-      }
-    } else {
-      T* to = (T*)a.reduced.data + tile.sample * a.reduced.strides.sample +
-              (tile.position + p) * a.reduced.strides.row + outputs.first;
-      for_columns<A>(outputs.count, [&](int64_t o, auto part) {
-        store(to + o, finished<A>(load(sums + o), a.finish, outputs.first + o), part);
-      });
-    }
+    T* to = (T*)a.reduced.data + tile.sample * a.reduced.strides.sample + (tile.position + p) * a.reduced.strides.row +
+            outputs.first;
+    for_columns<A>(outputs.count, [&](int64_t o, auto part) {
+      store(to + o, finished<A>(load(sums + o), a.finish, outputs.first + o), part);
+    });
   }
 }
 
@@ -86,22 +120,33 @@ template <class T, bool rows_are_channels> void squeeze_tile(const SqueezeArgume
   using A = Compute<T>;
   SqueezeBlock<T> block;
   alignas(64) A sums[kMostOutputs * kMostTilePositions];
-  const int64_t weight_row = padded<A>(a.outputs);
   for (int64_t first = 0; first == 0 || first < a.outputs; first += kMostOutputs) {
     const Outputs outputs{first, a.outputs - first < kMostOutputs ? a.outputs - first : kMostOutputs};
-    const int64_t steps = steps_of(tile.count, padded<A>(outputs.count) / kLanes<A>);
+    const int64_t steps = steps_of(tile.count, padded<A>(outputs.count) / kLanes<A>), row = padded<A>(a.outputs);
+    A* features = a.features.data ? (A*)a.features.at(tile.sample) + tile.position * row + first : nullptr;
     for_even_blocks(a.channels, block.most_channels(tile), [&](int64_t c, int64_t depth) {
       block.read(a, tile, c, depth, first == 0);
       Ahead ahead = block.ahead(a, tile, c, depth, steps > 0 ? steps : 1);
-      const A* weight = (const A*)a.weight + c * weight_row + first;
-      multiply_block<T, rows_are_channels>(
-          block, tile.count, depth, weight, weight_row, outputs.count, sums, c > 0, ahead);
+      const int64_t runs = (depth + kLongestSum - 1) / kLongestSum;
+      const BlockProduct<A> product{
+          block.x,
+          block.position_step,
+          block.channel_step,
+          (const A*)a.weight + c * row + first,
+          row,
+          sums,
+          padded<A>(outputs.count),
+          c + depth == a.channels ? features : nullptr,
+          row,
+          &a.finish,
+          first,
+          depth,
+          (depth + runs - 1) / runs,
+          c > 0};
+      multiply_tile<A, rows_are_channels>(product, tile.count, outputs.count, ahead);
     });
-    if (rows_are_channels && !a.features.data) {
-      write_channels<T>(a, tile, sums, outputs);
-    } else {
-      write_positions<T>(a, tile, sums, outputs);
-    }
+    if (features) continue;
+    rows_are_channels ? write_channels<T>(a, tile, sums, outputs) : write_positions<T>(a, tile, sums, outputs);
   }
 }
 

@@ -58,9 +58,9 @@ template <class T> struct SqueezeBlock {
   int64_t position_step, channel_step;
 
   static int64_t most_channels(const SqueezeTile& tile) {
-    constexpr int64_t most = 64;
+    constexpr int64_t most = 64, unit = 32;
     const int64_t fitting = kNumbers / tile.count;
-    return fitting < most ? fitting : most;
+    return fitting < unit ? fitting : fitting < most ? unit : most;
   }
 
   void read(const SqueezeArguments& a, const SqueezeTile& tile, int64_t c, int64_t depth, bool pool) {
@@ -92,17 +92,28 @@ template <class T> struct SqueezeBlock {
   }
 
  private:
+  // As many channels at a time as fill a vector of sums.
   void pool_channels(const SqueezeArguments& a, const SqueezeTile& tile, A* sums, int64_t depth) const {
-    for (int64_t c = 0; c < depth; ++c) {
+    int64_t c = 0;
+    if (pools_all(a)) {
+      for (; c + kLanes<A> <= depth; c += kLanes<A>) {
+        Vec<A> sum[kLanes<A>];
+#pragma GCC unroll 16
+        for (int i = 0; i < kLanes<A>; ++i) sum[i] = partial_sums(x + (c + i) * channel_step, tile.count);
+        store(sums + c, sum_each<A>(sum));
+      }
+    }
+    for (; c < depth; ++c) {
       const A* channel = x + c * channel_step;
-      sums[c] = pools_all(a) ? sum_of(channel, tile.count) : A(0);
+      sums[c] = pools_all(a) ? sum_lanes<A>(partial_sums(channel, tile.count)) : A(0);
       for (int64_t p = 0; p < tile.count && !pools_all(a); ++p) {
         if (pools(a, tile.position + p)) sums[c] += channel[p];
       }
     }
   }
 
-  static A sum_of(const A* numbers, int64_t count) {
+  // Their sum, up to that over the lanes.
+  static Vec<A> partial_sums(const A* numbers, int64_t count) {
     constexpr int at_once = 4;
     Vec<A> sums[at_once] = {}, rest{};
     int64_t k = 0;
@@ -111,7 +122,7 @@ template <class T> struct SqueezeBlock {
     }
     for (; k + kLanes<A> <= count; k += kLanes<A>) rest += load(numbers + k);
     if (k < count) rest += load(numbers + k, Short{count - k});
-    return sum_lanes<A>((sums[0] + sums[1]) + (sums[2] + sums[3]) + rest);
+    return (sums[0] + sums[1]) + (sums[2] + sums[3]) + rest;
   }
 
   void pool_positions(const SqueezeArguments& a, const SqueezeTile& tile, A* sums, int64_t depth) const {
