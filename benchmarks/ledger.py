@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from traffic import pages
 from traffic.entries import OPERATIONS, SHAPE, Entry, entries, table
 
 from bam_fused.bench.cases import FORMATS
@@ -25,8 +26,29 @@ backward, float32, x of shape {shape}. Counted by `python benchmarks/ledger.py -
 eager by what PyTorch dispatches (views are free, a broadcast dimension too), `compile` by the loop nests that torch.compile
 of torch {torch} generates for the CPU, `fused` by the arguments of this package's operators, each of which is one pass over
 them. The floor is what must be read and written at least. What is beyond it in the fused column are the logits and their
-gradients; a test holds that column to the floor.
+gradients; a test holds that column to the floor. Of `bam`, whose operators hand x on, the fused column counts too much: what
+memory sees of it stands in the last table.
 """
+
+MEMORY = """## What memory sees
+
+Counted by the pages that are touched (`benchmarks/traffic/pages.cpp`), whatever a kernel says of itself: x of shape {shape},
+float32, one thread, behind a simulated cache of {cache} MiB, twice a sample of x. "Reduced maps" is what is read and written
+of all that is smaller than x, down to 64 KiB. A test holds x's figures.
+"""
+
+
+def memory_section() -> str:
+    """What operators and modules move between memory and a cache, by pages; or why that cannot be counted here."""
+    reason = pages.why_not()
+    if reason:
+        return f"## What memory sees\n\nNot counted: {reason}.\n"
+    head = ["passes over x", "memory format", "read", "written", "together", "reduced maps"]
+    rows = [
+        [one.name, one.memory_format, *(f"{n:.2f}" for n in (one.read, one.written, one.passes, one.small))]
+        for one in pages.counted()
+    ]
+    return f"{MEMORY.format(shape=pages.SHAPE, cache=pages.CACHE >> 20)}\n{markdown_table(head, rows)}\n"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -51,6 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.output:
         parts = [PAGE.format(shape=SHAPE, torch=torch.__version__.partition("+")[0])]
         parts += [f"## {name}\n\n{markdown_table(*table(lines))}\n" for name, lines in found.items()]
+        parts.append(memory_section())
         options.output.write_text("\n".join(parts))
         print(f"written: {options.output}")
     else:

@@ -8,6 +8,7 @@ import pytest
 import torch
 from ledger import main
 from torch import Tensor
+from traffic import pages
 from traffic.counter import DispatchCounter, Traffic, touched_bytes
 from traffic.entries import COLUMNS, Entry, count, entries, table
 from traffic.inductor import arrays_of, loop_nests
@@ -117,9 +118,12 @@ def test_ledger_prints_passes_and_floor(capsys: pytest.CaptureFixture[str]) -> N
     assert (backward[:4], backward[-1]) == (["gate", "backward", "11.01", "(5)"], "3")
 
 
-def test_ledger_writes_its_page(tmp_path: Path) -> None:
+def test_ledger_writes_its_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = tmp_path / "ledger.md"
+    monkeypatch.setattr(pages, "why_not", lambda: None)
+    monkeypatch.setattr(pages, "counted", lambda: [pages.Counted("gate", "NHWC", 1.0, 1.25, 0.5)])
     main(["--operation", "gate", "--no-compile", "--output", str(page)])
     text = page.read_text()
     assert text.index("## NCHW") < text.index("## NHWC")
     assert text.count("| gate backward | 11.01 (5) |") == 2
+    assert "| gate | NHWC | 1.00 | 1.25 | 2.25 | 0.50 |" in text.partition("## What memory sees")[2]
