@@ -7,6 +7,7 @@ in a flat tensor: offset, sample stride, row stride, in elements.
 from __future__ import annotations
 
 import ctypes
+import functools
 import hashlib
 import os
 import subprocess
@@ -17,9 +18,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from bam_fused.ops import OPERATORS
+
 ROOT = Path(__file__).resolve().parents[1]
 HOST = ROOT / "tests" / "cuda" / "host"
 KERNELS = sorted((ROOT / "csrc" / "cuda").glob("*.cu"))
+OPERATIONS = sorted((ROOT / "csrc" / "operations").glob("*.cpp"))
 BUILD = ROOT / "build" / "cuda_host"
 
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
@@ -71,12 +75,22 @@ def build_library(*flags: str) -> Path:
     return build("kernels.so", dict.fromkeys(sources, ()), (*OPTIMISE, *flags), ("-shared",))
 
 
-def build_operators() -> Path:
-    """The operators over these kernels: `torch.ops.bam_fused_cuda_host.*` once `torch.ops.load_library` has loaded it."""
+@functools.cache
+def load_operators() -> torch.library.Library:
+    """The operators over these kernels, as `torch.ops.bam_fused_cuda_host.*` for as long as this library lives."""
+    library = torch.library.Library("bam_fused_cuda_host", "DEF")
+    for operator in OPERATORS.values():
+        if "cuda" in operator.backends:
+            library.define(f"{operator.name}.compiled{operator.signature}")
+    torch.ops.load_library(str(_build_operators()))
+    return library
+
+
+def _build_operators() -> Path:
     folder = Path(torch.__file__).parent
     stable = ("-DUSE_CUDA", "-DTORCH_TARGET_VERSION=0x020a000000000000", "-isystem", str(folder / "include"))
     stable += ("-DBAM_LIBRARY=bam_fused_cuda_host", "-DBAM_DISPATCH_KEY=CPU")
-    operators = [ROOT / "csrc" / "cuda" / f"{name}.cpp" for name in ("tensors", "gate", "global_avg_pool")]
+    operators = [*OPERATIONS, ROOT / "csrc" / "cuda" / "tensors.cpp"]
     sources: dict[Path, tuple[str, ...]] = dict.fromkeys([*KERNELS, HOST / "fibers.cpp"], ())
     sources |= dict.fromkeys([*operators, HOST / "operators.cpp"], stable)
     return build("operators.so", sources, OPTIMISE, ("-shared", f"-L{folder / 'lib'}", "-ltorch_cpu"))

@@ -93,7 +93,7 @@ define(
     check=lambda grad, *arguments: check_gate(*arguments),
     fake=lambda *arguments: _fake_backward(*arguments)[1:],
     plain=lambda *arguments: _plain_backward(*arguments)[1:],
-    backends=("cpu",),
+    backends=("cpu", "cuda"),
 )
 
 

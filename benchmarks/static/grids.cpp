@@ -2,6 +2,7 @@
 #include "streaming/choose_tiling.h"
 #include "streaming/shared_bytes.h"
 
+using namespace bam_fused;
 using namespace bam_fused::cuda;
 
 extern "C" {

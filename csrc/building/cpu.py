@@ -41,6 +41,6 @@ def cpu_library() -> Library:
     said = introspection_flag(cxx, torch, flags)
     for source in [*shared_sources(), *(path for path in sources("cpu", ".cpp") if path not in kernels)]:
         own = said if source.name == INTROSPECTION else ""
-        steps.append(Step(f"{command} {stable_abi_flags(torch)} {own}", source))
+        steps.append(Step(f"{command} {stable_abi_flags(torch, 'CPU')} {own}", source))
     link = f"{cxx} -shared -Wl,-s $in -o $out {COMPILER_RUNTIME} -L{quoted(torch / 'lib')} -ltorch_cpu"
     return Library(steps, link)

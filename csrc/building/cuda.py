@@ -97,7 +97,9 @@ def cuda_library() -> Library:
     nvcc_flags = f"-std=c++17 -O3 -Xcompiler=-fPIC,-fvisibility=hidden {gencode(archs)}"
     nvcc = f"{quoted(cuda / 'bin/nvcc')} -ccbin {shlex.split(cxx)[0]} {nvcc_flags}"
     steps = [Step(nvcc, source) for source in sources("cuda", ".cu")]
-    cxx_flags = f"{cxx} {FLAGS} -isystem {quoted(cuda / 'include')} {prefix_maps(torch)} {stable_abi_flags(torch)}"
+    cxx_flags = (
+        f"{cxx} {FLAGS} -isystem {quoted(cuda / 'include')} {prefix_maps(torch)} {stable_abi_flags(torch, 'CUDA')}"
+    )
     said = introspection_flag(
         cxx,
         torch,

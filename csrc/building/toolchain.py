@@ -65,9 +65,10 @@ def prefix_maps(torch: Path) -> str:
     return " ".join(quoted(f"-ffile-prefix-map={folder}={name}") for folder, name in ((CSRC, "csrc"), (torch, "torch")))
 
 
-def stable_abi_flags(folder: Path) -> str:
+def stable_abi_flags(folder: Path, dispatch_key: str) -> str:
+    """For a source that registers operators under this key."""
     target = f"0x{TORCH_TARGET[0]:02x}{TORCH_TARGET[1]:02x}000000000000"
-    return f"-DTORCH_TARGET_VERSION={target} -isystem {quoted(folder / 'include')}"
+    return f"-DBAM_DISPATCH_KEY={dispatch_key} -DTORCH_TARGET_VERSION={target} -isystem {quoted(folder / 'include')}"
 
 
 def introspection_flag(cxx: str, folder: Path, flags: str, **more: str) -> str:

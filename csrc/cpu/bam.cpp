@@ -4,14 +4,19 @@
 // all steps, and the threads share what samples are left over. What a part computes does not depend on who computes it.
 #include "../shared/bam.h"
 
+#include "../operations/gate.h"
+#include "../shared/logits.h"
+
 #include <functional>
 #include <vector>
 
 #include "kernels/bam.h"
 #include "kernels/dilated_conv.h"
-#include "kernels/gate.h"
 #include "kernels/sum_partials.h"
 #include "layers.h"
+#include "run_tiles.h"
+
+BAM_TILED(GateCall)
 
 namespace bam_fused::cpu {
 namespace {
@@ -167,18 +172,13 @@ class Bam {
   }
 
   void add_gate() {
-    const Tiling tiling = tiling_of(call_.map, x_);
-    const bool rows_are_channels = call_.map.rows_are_channels();
-    const void* channel = channel_logits_.const_data_ptr();
-    const void* spatial = spatial_logits_.const_data_ptr();
-    const GateArguments a{
-        tiling,
-        call_.combine,
-        call_.x,
-        call_.out,
-        rows_are_channels ? channel : spatial,
-        rows_are_channels ? spatial : channel};
-    add(a, tiling.row_tiles * tiling.column_tiles);
+    const FeatureMap& map = call_.map;
+    const Extent extent = extent_of(map);
+    const Dtype dtype = dtype_of(x_);
+    const Tiling tiling = tiling_of(extent, dtype);
+    const auto logits = sides(map, logits_of(channel_logits_, x_), logits_of(spatial_logits_, x_));
+    const GateCall call{extent, dtype, call_.combine, call_.x, call_.out, logits.row.logits, logits.column.logits};
+    add(Tiled<GateCall>{call, tiling, nullptr, nullptr}, tiling.row_tiles * tiling.column_tiles);
   }
 
   const BamCall& call_;

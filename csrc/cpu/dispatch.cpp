@@ -4,33 +4,13 @@
 
 #include "kernels/sum_partials.h"
 
-#ifdef __linux__
-#include <sys/mman.h>
-#endif
+namespace bam_fused::cpu {
 
-namespace bam_fused {
-
-// Fresh feature maps ask for huge pages: one costs more in page faults of 4 KiB than in bytes moved (a 100 MB clone: 30 ms;
-// with huge pages: 11 ms).
-void prepare_memory([[maybe_unused]] const Tensor& fresh) {
-#ifdef MADV_HUGEPAGE
-  constexpr size_t huge_page = size_t{2} << 20;
-  const size_t bytes = static_cast<size_t>(fresh.numel()) * fresh.element_size();
-  if (bytes < 2 * huge_page) return;
-  const uintptr_t begin = reinterpret_cast<uintptr_t>(fresh.data_ptr());
-  const uintptr_t first = (begin + huge_page - 1) / huge_page * huge_page;
-  const uintptr_t last = (begin + bytes) / huge_page * huge_page;
-  madvise(reinterpret_cast<void*>(first), last - first, MADV_HUGEPAGE);  // advice: a refusal changes nothing but speed
-#endif
-}
-
-namespace cpu {
-
-Tiling tiling_of(const FeatureMap& map, const Tensor& x) {
+Tiling tiling_of(const Extent& extent, Dtype dtype) {
   Tiling t{};
-  t.samples = map.shape.samples;
-  t.rows = map.shape.rows(map.rows);
-  t.columns = map.shape.columns(map.rows);
+  t.samples = extent.samples;
+  t.rows = extent.rows;
+  t.columns = extent.columns;
   const auto split = [](int64_t length, int64_t most) { return std::max<int64_t>(1, (length + most - 1) / most); };
   // A sample that is small anyway takes shorter runs of additions: equal addends round alike, and their errors add up.
   constexpr int64_t few_elements = 8192, fewest_rows = 8;
@@ -38,7 +18,7 @@ Tiling tiling_of(const FeatureMap& map, const Tensor& x) {
   t.tile_rows = split(t.rows, t.row_tiles);
   // As many tiles as there may be threads, even over one sample, if columns permit.
   constexpr int64_t enough_tiles = 16, fewest_columns = 256;
-  const int64_t most_columns = kMaxTileColumnBytes / (compute_dtype(x) == ScalarType::Double ? 8 : 4);
+  const int64_t most_columns = kMaxTileColumnBytes / (dtype == Dtype::float64 ? 8 : 4);
   const int64_t wanted = std::min(split(enough_tiles, t.row_tiles), t.columns / fewest_columns);
   t.column_tiles = std::max(wanted, split(t.columns, most_columns));
   t.tile_columns = split(split(t.columns, t.column_tiles), 16) * 16;  // even tiles of whole vectors
@@ -67,5 +47,4 @@ void sum_partials(
   for_tiles(arguments, dtype_of(x), samples, in.numel());
 }
 
-}  // namespace cpu
-}  // namespace bam_fused
+}  // namespace bam_fused::cpu

@@ -6,7 +6,13 @@
 #include "kernels/kernel.h"
 #include "kernels/tiling.h"
 
-namespace bam_fused::cpu {
+namespace bam_fused {
+
+struct Target {
+  const Tensor& x;  // what the workspaces are made like
+};
+
+namespace cpu {
 
 // The kernel that takes these arguments, of the instruction set in use.
 template <class Arguments> typename ForDtypes<Arguments>::Kernel kernel_for(Dtype dtype) {
@@ -19,9 +25,9 @@ template <class Arguments> typename ForDtypes<Arguments>::Kernel kernel_for(Dtyp
   }
 }
 
-// Cuts a launch over x into tiles, each sample in the same way however many there are: its results do not depend on the
+// Cuts a launch over feature maps into tiles, each sample in the same way however many there are: its results do not depend on the
 // batch that it comes in.
-Tiling tiling_of(const FeatureMap& map, const Tensor& x);
+Tiling tiling_of(const Extent& extent, Dtype dtype);
 
 // An uninitialised contiguous tensor of the compute type.
 Tensor workspace(const Tensor& x, std::initializer_list<int64_t> sizes);
@@ -46,4 +52,5 @@ void for_tiles(const Arguments& arguments, Dtype dtype, int64_t tiles, int64_t e
   }
 }
 
-}  // namespace bam_fused::cpu
+}  // namespace cpu
+}  // namespace bam_fused

@@ -4,10 +4,11 @@
 #include <atomic>
 
 #include "core/check.h"
-#include "tensors.h"
+#include "device_memory.h"
 #include "streaming/tiling.h"
 
-namespace bam_fused::cuda {
+namespace bam_fused {
+namespace cuda {
 namespace {
 
 int attribute(cudaDeviceAttr which, int device) {
@@ -38,13 +39,15 @@ Device describe(int index) {
 }
 
 }  // namespace
+}  // namespace cuda
 
 void on_device(const Tensor& x, const std::function<void(const Target&)>& run) {
   const int device = x.get_device_index();
   const torch::stable::accelerator::DeviceGuard guard(device);
   void* stream = nullptr;
   STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(device, &stream));
-  run({static_cast<cudaStream_t>(stream), describe(device), kThreads});
+  cuda::DeviceMemory memory(x);
+  run({static_cast<cudaStream_t>(stream), cuda::describe(device), cuda::kThreads, std::ref(memory)});
 }
 
-}  // namespace bam_fused::cuda
+}  // namespace bam_fused

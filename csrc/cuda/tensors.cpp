@@ -1,11 +1,7 @@
-#include "tensors.h"
+// What this library says of tensors: fresh memory needs no preparation, and logits are read at one stride per sample.
+#include "../shared/logits.h"
 
 namespace bam_fused {
-
-void prepare_memory(const Tensor&) {}
-
-namespace cuda {
-
 namespace {
 
 // The one stride at which the elements of a sample lie, or -1 if there is none; that of one element means nothing.
@@ -23,17 +19,11 @@ int64_t step_of(const Tensor& t) {
 
 }  // namespace
 
-Logits logits_of(const Tensor& logits, Tensor& copy) {
-  copy = step_of(logits) >= 0 ? logits : torch::stable::contiguous(logits);
-  return {copy.const_data_ptr(), copy.stride(0), step_of(copy), copy.scalar_type() == ScalarType::Float};
+void prepare_memory(const Tensor&) {}
+
+LogitsView logits_of(const Tensor& logits, const Tensor&) {
+  const Tensor read = step_of(logits) >= 0 ? logits : torch::stable::contiguous(logits);
+  return {read, {read.const_data_ptr(), read.stride(0), step_of(read), read.scalar_type() == ScalarType::Float}};
 }
 
-Results results_of(const Tensor& t) { return {t.data_ptr(), t.scalar_type() == ScalarType::Float}; }
-
-void* Memory::operator()(size_t bytes) {
-  tensors_.push_back(torch::stable::new_empty(like_, {static_cast<int64_t>(bytes)}, ScalarType::Byte));
-  return tensors_.back().data_ptr();
-}
-
-}  // namespace cuda
 }  // namespace bam_fused

@@ -75,4 +75,8 @@ class FeatureMap {
   }
 };
 
+inline Extent extent_of(const FeatureMap& map) {
+  return {map.shape.samples, map.shape.rows(map.rows), map.shape.columns(map.rows)};
+}
+
 }  // namespace bam_fused

@@ -1,7 +1,10 @@
 // What both libraries ask of a tensor besides its layout.
 #pragma once
 
+#include <functional>
+
 #include "dtype.h"
+#include "layout.h"
 #include "stable.h"
 
 namespace bam_fused {
@@ -23,6 +26,16 @@ inline ScalarType compute_dtype(const Tensor& x) {
 
 // Whatever the library does with a tensor's memory before it is first written; each library defines it.
 void prepare_memory(const Tensor& fresh);
+
+// Runs something on x's device; it is told where to run. Each library defines it.
+void on_device(const Tensor& x, const std::function<void(const Target&)>& run);
+
+// Launches an operation's call on x's device: `launch` is what each library defines for it.
+template <class Call> void launch_on(const Tensor& x, const Call& call) {
+  on_device(x, [&](const Target& target) { launch(call, target); });
+}
+
+inline Results results_of(const Tensor& t) { return {t.data_ptr(), t.scalar_type() == ScalarType::Float}; }
 
 // An uninitialised tensor with the strides that torch.empty_like gives.
 inline Tensor fresh_like(const Tensor& x) {

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import edges
 import pytest
 import torch
-from cuda_host_library import build_operators
+from cuda_host_library import load_operators
 from drawing import VIEWS, channel_views, feature_map, gradient, logits, same_view, spatial_views
 from torch import Tensor
 
@@ -23,7 +23,7 @@ SHAPES = ((2, 16, 7, 7), (1, 8, 14, 14), (2, 3, 5, 6), (3, 24, 1, 1), (2, 1, 4, 
 def ops(request: pytest.FixtureRequest) -> Iterator[torch._ops._OpNamespace]:
     """The operators on the CPU and, where there is a CUDA device, the built library's on that."""
     if request.param == "host":
-        torch.ops.load_library(str(build_operators()))
+        load_operators()
         yield torch.ops.bam_fused_cuda_host
         return
     reason = backends.REGISTRY["cuda"].why_not(torch.device("cuda"))

@@ -1,15 +1,19 @@
 // The gate on one tile: out = x + x * sigmoid(combine(row logit, column logit)), and its backward.
-#include "gate.h"
+#include "../../operations/gate.h"
 
 #include "columns.h"
 #include "gate_at.h"
+#include "tiled.h"
 #include "tiles.h"
 
 namespace bam_fused::cpu {
 namespace {
 
+using TiledGate = Tiled<GateCall>;
+using TiledGateBackward = Tiled<GateBackwardCall>;
+
 template <class T, Combine combine, bool inside>
-void gate_tile(const GateArguments& arguments, const Tile& tile, const TileLogits<Compute<T>>& logits) {
+void gate_tile(const TiledGate& arguments, const Tile& tile, const TileLogits<Compute<T>>& logits) {
   using A = Compute<T>;
   for (int64_t row = 0; row < tile.rows; ++row) {
     const T* x = row_at<const T>(arguments.x, tile, row);
@@ -36,8 +40,7 @@ template <Combine combine, class A> inline Shares<A> shares(Vec<A> t, Vec<A> row
 
 // With t = grad * x * slope: dx = grad + grad * sigmoid, and the shares of t are summed over the row and over the column.
 template <class T, Combine combine, bool inside, bool writes_dx>
-void gate_backward_tile(
-    const GateBackwardArguments& arguments, const Tile& tile, const TileLogits<Compute<T>>& logits) {
+void gate_backward_tile(const TiledGateBackward& arguments, const Tile& tile, const TileLogits<Compute<T>>& logits) {
   using A = Compute<T>;
   const Tiling& tiling = arguments.tiling;
   A column_sums[kMaxTileColumns<A> + kLanes<A>];
@@ -87,23 +90,23 @@ inline void for_gate_tiles(
   }
 }
 
-template <class T, Combine combine> void gate_tiles(const GateArguments& a, int64_t begin, int64_t end) {
+template <class T, Combine combine> void gate_tiles(const TiledGate& a, int64_t begin, int64_t end) {
   for_gate_tiles<Compute<T>, combine, false>(
-      a.tiling, a.row_logits, a.column_logits, begin, end, [&](const Tile& tile, const auto& logits, bool inside) {
+      a.tiling, a.row.data, a.column.data, begin, end, [&](const Tile& tile, const auto& logits, bool inside) {
         inside ? gate_tile<T, combine, true>(a, tile, logits) : gate_tile<T, combine, false>(a, tile, logits);
       });
 }
 
 template <class T, Combine combine, bool writes_dx>
-void gate_backward_tiles(const GateBackwardArguments& a, int64_t begin, int64_t end) {
+void gate_backward_tiles(const TiledGateBackward& a, int64_t begin, int64_t end) {
   for_gate_tiles<Compute<T>, combine, true>(
-      a.tiling, a.row_logits, a.column_logits, begin, end, [&](const Tile& tile, const auto& logits, bool inside) {
+      a.tiling, a.row.data, a.column.data, begin, end, [&](const Tile& tile, const auto& logits, bool inside) {
         inside ? gate_backward_tile<T, combine, true, writes_dx>(a, tile, logits)
                : gate_backward_tile<T, combine, false, writes_dx>(a, tile, logits);
       });
 }
 
-template <class T> void gate(const GateArguments& a, int64_t begin, int64_t end) {
+template <class T> void gate(const TiledGate& a, int64_t begin, int64_t end) {
   switch (a.combine) {
     case Combine::sum: return gate_tiles<T, Combine::sum>(a, begin, end);
     case Combine::product: return gate_tiles<T, Combine::product>(a, begin, end);
@@ -111,12 +114,12 @@ template <class T> void gate(const GateArguments& a, int64_t begin, int64_t end)
   }
 }
 
-template <class T, Combine combine> void gate_backward_of(const GateBackwardArguments& a, int64_t begin, int64_t end) {
+template <class T, Combine combine> void gate_backward_of(const TiledGateBackward& a, int64_t begin, int64_t end) {
   a.dx.data ? gate_backward_tiles<T, combine, true>(a, begin, end)
             : gate_backward_tiles<T, combine, false>(a, begin, end);
 }
 
-template <class T> void gate_backward(const GateBackwardArguments& a, int64_t begin, int64_t end) {
+template <class T> void gate_backward(const TiledGateBackward& a, int64_t begin, int64_t end) {
   switch (a.combine) {
     case Combine::sum: return gate_backward_of<T, Combine::sum>(a, begin, end);
     case Combine::product: return gate_backward_of<T, Combine::product>(a, begin, end);
@@ -126,7 +129,7 @@ template <class T> void gate_backward(const GateBackwardArguments& a, int64_t be
 
 }  // namespace
 
-BAM_KERNEL(GateArguments, gate)
-BAM_KERNEL(GateBackwardArguments, gate_backward)
+BAM_TILED_KERNEL(GateCall, gate)
+BAM_TILED_KERNEL(GateBackwardCall, gate_backward)
 
 }  // namespace bam_fused::cpu

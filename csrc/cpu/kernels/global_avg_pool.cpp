@@ -1,13 +1,14 @@
 // The sums behind global average pooling, on one tile: over the columns of each row, or over the rows of each column.
-#include "global_avg_pool.h"
+#include "../../operations/global_avg_pool.h"
 
 #include "columns.h"
+#include "tiled.h"
 #include "tiles.h"
 
 namespace bam_fused::cpu {
 namespace {
 
-template <class T> void sum_over_columns(const PoolArguments& arguments, const Tile& tile) {
+template <class T> void sum_over_columns(const Tiled<PoolCall>& arguments, const Tile& tile) {
   using A = Compute<T>;
   const Tiling& tiling = arguments.tiling;
   A* sums =
@@ -19,7 +20,7 @@ template <class T> void sum_over_columns(const PoolArguments& arguments, const T
   }
 }
 
-template <class T> void sum_over_rows(const PoolArguments& arguments, const Tile& tile) {
+template <class T> void sum_over_rows(const Tiled<PoolCall>& arguments, const Tile& tile) {
   using A = Compute<T>;
   const Tiling& tiling = arguments.tiling;
   A* sums =
@@ -33,15 +34,15 @@ template <class T> void sum_over_rows(const PoolArguments& arguments, const Tile
   }
 }
 
-template <class T> void global_avg_pool(const PoolArguments& arguments, int64_t begin, int64_t end) {
+template <class T> void global_avg_pool(const Tiled<PoolCall>& arguments, int64_t begin, int64_t end) {
   for (int64_t index = begin; index < end; ++index) {
     const Tile tile = tile_at(arguments.tiling, index);
-    arguments.row_partials ? sum_over_columns<T>(arguments, tile) : sum_over_rows<T>(arguments, tile);
+    arguments.of_rows ? sum_over_columns<T>(arguments, tile) : sum_over_rows<T>(arguments, tile);
   }
 }
 
 }  // namespace
 
-BAM_KERNEL(PoolArguments, global_avg_pool)
+BAM_TILED_KERNEL(PoolCall, global_avg_pool)
 
 }  // namespace bam_fused::cpu

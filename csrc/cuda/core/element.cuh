@@ -9,7 +9,7 @@
 
 #include <type_traits>
 
-#include "call.h"
+#include "../../shared/layout.h"
 #include "portable.cuh"
 
 namespace bam_fused::cuda {

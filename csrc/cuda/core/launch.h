@@ -7,7 +7,8 @@
 #include <string>
 #include <utility>
 
-#include "call.h"
+#include "../../shared/combine.h"
+#include "../../shared/dtype.h"
 #include "check.h"
 
 namespace bam_fused::cuda {

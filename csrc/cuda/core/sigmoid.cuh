@@ -1,6 +1,7 @@
 // The gate's arithmetic: how the two logits are combined, and the sigmoid with its derivative.
 #pragma once
 
+#include "../../shared/combine.h"
 #include "element.cuh"
 
 namespace bam_fused::cuda {

@@ -15,7 +15,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "../core/call.h"
+#include "../core/target.h"
 
 namespace bam_fused::cuda {
 

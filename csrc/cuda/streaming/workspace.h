@@ -11,7 +11,7 @@
 
 namespace bam_fused::cuda {
 
-inline Workspace reserve(const Tiling& t, const Work& w, const Allocate& allocate, const Target& target) {
+inline Workspace reserve(const Tiling& t, const Work& w, const Target& target) {
   const bool rows = partial_row_sums(t, w), columns = partial_column_sums(t, w);
   if (!rows && !columns) return {};
   const bool own = t.private_columns(w.access.straddle);
@@ -23,7 +23,7 @@ inline Workspace reserve(const Tiling& t, const Work& w, const Allocate& allocat
   const size_t column_counters = columns && (own ? 1 : slabs) * t.runs > 1 ? samples * (own ? slabs : 1) : 0;
   const size_t counter_bytes = (row_counters + column_counters) * sizeof(unsigned);
   const size_t aligned_counter_bytes = (counter_bytes + 15) / 16 * 16;
-  char* memory = static_cast<char*>(allocate(aligned_counter_bytes + (row_sums + column_sums) * w.sum_size));
+  char* memory = static_cast<char*>(target.allocate(aligned_counter_bytes + (row_sums + column_sums) * w.sum_size));
   if (counter_bytes > 0) {
     check(cudaMemsetAsync(memory, 0, counter_bytes, target.stream), "clearing arrival counters");
   }

@@ -3,12 +3,20 @@
 #include <cstdlib>
 #include <vector>
 
-#include "kernels.h"
+#include "core/target.h"
+#include "../operations/gate.h"
+#include "../operations/global_avg_pool.h"
+
+struct Call {
+  int64_t samples, rows, columns;
+  int dtype, combine;
+  int multiprocessors, in_flight, threads;
+  uint64_t seed;
+};
 
 namespace {
 
 using namespace bam_fused;
-using namespace bam_fused::cuda;
 
 struct Workspaces {
   std::vector<void*> memory;
@@ -22,32 +30,25 @@ struct Workspaces {
   }
 };
 
-template <typename F>
-int guarded(F&& f) {
-  try {
-    f();
-    return 0;
-  } catch (const std::exception& error) {
-    std::fprintf(stderr, "%s\n", error.what());
-    return 1;
-  }
+// Launches a call of an operation, whose workspaces live as long as it runs.
+template <typename Operation>
+int run(const Call* call, const Operation& operation) try {
+  cuda_host::seed = call->seed;
+  Workspaces workspaces;
+  const auto allocate = [&](size_t bytes) { return workspaces(bytes); };
+  launch(operation, {nullptr, {0, call->multiprocessors, call->in_flight}, call->threads, allocate});
+  return 0;
+} catch (const std::exception& error) {
+  std::fprintf(stderr, "%s\n", error.what());
+  return 1;
 }
+
+Extent extent_of(const Call* call) { return {call->samples, call->rows, call->columns}; }
 
 }  // namespace
 
 #pragma GCC visibility push(default)
 extern "C" {
-
-struct Call {
-  int64_t samples, rows, columns;
-  int dtype, combine;
-  int multiprocessors, in_flight, threads;
-  uint64_t seed;
-};
-
-static Target target_of(const Call* call) {
-  return {nullptr, {0, call->multiprocessors, call->in_flight}, call->threads};
-}
 
 void counts(uint64_t* to) {
   for (auto& kind : cuda_host::accesses) {
@@ -56,35 +57,20 @@ void counts(uint64_t* to) {
 }
 
 int gate(const Call* call, const Map* x, const Logits* row, const Logits* column, const Map* out) {
-  cuda_host::seed = call->seed;
-  return guarded([&] {
-    gate(
-        {call->samples, call->rows, call->columns}, Dtype(call->dtype), Combine(call->combine), *x, *row, *column, *out,
-        target_of(call));
-  });
+  return run(call, GateCall{extent_of(call), Dtype(call->dtype), Combine(call->combine), *x, *out, *row, *column});
 }
 
 int gate_backward(
     const Call* call, const Map* grad, int uniform_grad, const Map* x, const Logits* row, const Logits* column,
     const Map* dx, const Results* drow, const Results* dcolumn) {
-  cuda_host::seed = call->seed;
-  Workspaces workspaces;
-  return guarded([&] {
-    gate_backward(
-        {call->samples, call->rows, call->columns}, Dtype(call->dtype), Combine(call->combine), *grad,
-        uniform_grad != 0, *x, *row, *column, *dx, *drow, *dcolumn, target_of(call),
-        [&](size_t bytes) { return workspaces(bytes); });
-  });
+  return run(
+      call, GateBackwardCall{
+                extent_of(call), Dtype(call->dtype), Combine(call->combine), *grad, uniform_grad != 0, *x, *dx, *row,
+                *column, *drow, *dcolumn});
 }
 
 int global_avg_pool(const Call* call, int of_rows, const Map* x, const Results* means) {
-  cuda_host::seed = call->seed;
-  Workspaces workspaces;
-  return guarded([&] {
-    global_avg_pool(
-        {call->samples, call->rows, call->columns}, Dtype(call->dtype), of_rows != 0, *x, *means, target_of(call),
-        [&](size_t bytes) { return workspaces(bytes); });
-  });
+  return run(call, PoolCall{extent_of(call), Dtype(call->dtype), of_rows != 0, *x, *means});
 }
 }
 #pragma GCC visibility pop

@@ -1,11 +1,13 @@
 // gate: out = x + x * sigmoid(combine(row, column)), in one pass over x.
+#include "../operations/gate.h"
+
 #include "core/instances.h"
 #include "core/sigmoid.cuh"
-#include "kernels.h"
 #include "streaming/launch.h"
 #include "streaming/tile.cuh"
 
-namespace bam_fused::cuda {
+namespace bam_fused {
+namespace cuda {
 namespace {
 
 // Blocks resident on a multiprocessor: 64 registers; 4 loads of 16 bytes per thread: 64 KB in flight
@@ -66,32 +68,6 @@ __global__ void __launch_bounds__(kThreads, kBlocks) gate_kernel(const GateArgum
   }
 }
 
-}  // namespace
-
-void gate(
-    const Extent& extent, Dtype dtype, Combine combine, const Map& x, const Logits& row, const Logits& column,
-    const Map& out, const Target& target) {
-  constexpr int maps = 2;
-  const int size = element_size(dtype);
-  const Access access = widest_access(extent, wide(dtype), size, x, out);
-  for_dtype(dtype, [&](auto type) {
-    using T = typename decltype(type)::type;
-    for_access<T>(access, [&](auto vector, auto straddle) {
-      for_combine(combine, [&](auto c) {
-        const auto kernel = gate_kernel<T, vector.value, straddle.value, c.value>;
-        const Work work{access, size * access.vector, maps, kFlight<T, vector.value>, 0, false, false};
-        const Tiling t = fit(reinterpret_cast<const void*>(kernel), extent, work, target, [](int) { return 0; });
-        launch(
-            kernel,
-            GateArguments{
-                t, 0, course(x, t, size), course(out, t, size), course(row, t, access, size),
-                course(column, t, access, size)},
-            target);
-      });
-    });
-  });
-}
-
 const Listed listed([](std::vector<Instance>& to) {
   for_instances([&](auto type, auto vector, auto straddle, const std::string& name) {
     using T = typename decltype(type)::type;
@@ -102,4 +78,30 @@ const Listed listed([](std::vector<Instance>& to) {
   });
 });
 
-}  // namespace bam_fused::cuda
+}  // namespace
+}  // namespace cuda
+
+void launch(const GateCall& call, const Target& target) {
+  using namespace cuda;
+  constexpr int maps = 2;
+  const int size = element_size(call.dtype);
+  const Access access = widest_access(call.extent, wide(call.dtype), size, call.x, call.out);
+  for_dtype(call.dtype, [&](auto type) {
+    using T = typename decltype(type)::type;
+    for_access<T>(access, [&](auto vector, auto straddle) {
+      for_combine(call.combine, [&](auto c) {
+        const auto kernel = gate_kernel<T, vector.value, straddle.value, c.value>;
+        const Work work{access, size * access.vector, maps, kFlight<T, vector.value>, 0, false, false};
+        const Tiling t = fit(reinterpret_cast<const void*>(kernel), call.extent, work, target, [](int) { return 0; });
+        launch(
+            kernel,
+            GateArguments{
+                t, 0, course(call.x, t, size), course(call.out, t, size), course(call.row, t, access, size),
+                course(call.column, t, access, size)},
+            target);
+      });
+    });
+  });
+}
+
+}  // namespace bam_fused

@@ -1,9 +1,11 @@
 // global_avg_pool: the means of the rows (NCHW) or of the columns (NHWC) of each sample, in one pass over x.
+#include "../operations/global_avg_pool.h"
+
 #include "core/instances.h"
-#include "kernels.h"
 #include "streaming/workspace.h"
 
-namespace bam_fused::cuda {
+namespace bam_fused {
+namespace cuda {
 namespace {
 
 // Blocks resident on a multiprocessor: 80 registers; 4 loads of 16 bytes per thread: 48 KB in flight
@@ -76,30 +78,6 @@ __global__ void __launch_bounds__(kThreads, kBlocks) global_avg_pool_kernel(cons
   finish<ROWS, !ROWS>(shared, a.work, end, a.tiling, final_mean, final_mean);
 }
 
-}  // namespace
-
-void global_avg_pool(
-    const Extent& extent, Dtype dtype, bool of_rows, const Map& x, const Results& means, const Target& target,
-    const Allocate& allocate) {
-  constexpr int maps = 1;
-  const int size = element_size(dtype);
-  const Access access = widest_access(extent, wide(dtype), size, x);
-  for_dtype(dtype, [&](auto type) {
-    using T = typename decltype(type)::type;
-    constexpr int sum_size = sizeof(Compute<T>);
-    const auto shared = [&](int threads) { return shared_bytes(access, sum_size, of_rows, !of_rows, threads); };
-    for_access<T>(access, [&](auto vector, auto straddle) {
-      const auto kernel = of_rows ? global_avg_pool_kernel<T, vector.value, straddle.value, true>
-                                  : global_avg_pool_kernel<T, vector.value, straddle.value, false>;
-      const Work work{access, size * access.vector, maps, kUnroll, sum_size, of_rows, !of_rows};
-      const Tiling t = fit(reinterpret_cast<const void*>(kernel), extent, work, target, shared);
-      launch(
-          kernel, PoolArguments{t, 0, course(x, t, size), means, reserve(t, work, allocate, target)}, target,
-          shared(t.threads));
-    });
-  });
-}
-
 const Listed listed([](std::vector<Instance>& to) {
   for_instances([&](auto type, auto vector, auto straddle, const std::string& name) {
     using T = typename decltype(type)::type;
@@ -113,4 +91,29 @@ const Listed listed([](std::vector<Instance>& to) {
   });
 });
 
-}  // namespace bam_fused::cuda
+}  // namespace
+}  // namespace cuda
+
+void launch(const PoolCall& call, const Target& target) {
+  using namespace cuda;
+  constexpr int maps = 1;
+  const bool of_rows = call.of_rows;
+  const int size = element_size(call.dtype);
+  const Access access = widest_access(call.extent, wide(call.dtype), size, call.x);
+  for_dtype(call.dtype, [&](auto type) {
+    using T = typename decltype(type)::type;
+    constexpr int sum_size = sizeof(Compute<T>);
+    const auto shared = [&](int threads) { return shared_bytes(access, sum_size, of_rows, !of_rows, threads); };
+    for_access<T>(access, [&](auto vector, auto straddle) {
+      const auto kernel = of_rows ? global_avg_pool_kernel<T, vector.value, straddle.value, true>
+                                  : global_avg_pool_kernel<T, vector.value, straddle.value, false>;
+      const Work work{access, size * access.vector, maps, kUnroll, sum_size, of_rows, !of_rows};
+      const Tiling t = fit(reinterpret_cast<const void*>(kernel), call.extent, work, target, shared);
+      launch(
+          kernel, PoolArguments{t, 0, course(call.x, t, size), call.means, reserve(t, work, target)}, target,
+          shared(t.threads));
+    });
+  });
+}
+
+}  // namespace bam_fused

@@ -1,11 +1,13 @@
 // gate_backward: dx = grad * (1 + s) and, with t = grad * x * s * (1 - s), the sums of t over rows and over columns that
 // are the gradients of the logits; one pass over grad and x.
+#include "../operations/gate.h"
+
 #include "core/instances.h"
 #include "core/sigmoid.cuh"
-#include "kernels.h"
 #include "streaming/workspace.h"
 
-namespace bam_fused::cuda {
+namespace bam_fused {
+namespace cuda {
 namespace {
 
 // Blocks resident on a multiprocessor: 80 registers; 4 loads of 16 bytes per thread: 48 KB in flight
@@ -119,35 +121,10 @@ __global__ void __launch_bounds__(kThreads, resident_blocks<STRADDLE, C>())
   finish<true, true>(shared, a.work, end, a.tiling, final_row, final_column);
 }
 
-}  // namespace
-
-void gate_backward(
-    const Extent& extent, Dtype dtype, Combine combine, const Map& grad, bool uniform_grad, const Map& x,
-    const Logits& row, const Logits& column, const Map& dx, const Results& drow, const Results& dcolumn,
-    const Target& target, const Allocate& allocate) {
-  constexpr int maps = 3;
-  const int size = element_size(dtype);
-  const Access access = uniform_grad ? widest_access(extent, wide(dtype), size, x, dx)
-                                     : widest_access(extent, wide(dtype), size, grad, x, dx);
-  for_dtype(dtype, [&](auto type) {
-    using T = typename decltype(type)::type;
-    constexpr int sum_size = sizeof(Compute<T>);
-    const auto shared = [&](int threads) { return shared_bytes(access, sum_size, true, true, threads); };
-    for_access<T>(access, [&](auto vector, auto straddle) {
-      for_combine(combine, [&](auto c) {
-        const auto kernel = gate_backward_kernel<T, vector.value, straddle.value, c.value>;
-        const Work work{access, size * access.vector, maps, kFlight<vector.value>, sum_size, true, true};
-        const Tiling t = fit(reinterpret_cast<const void*>(kernel), extent, work, target, shared);
-        launch(
-            kernel,
-            GateBackwardArguments{
-                t, 0, course(grad, t, size, uniform_grad), course(x, t, size), course(dx, t, size),
-                course(row, t, access, size), course(column, t, access, size), drow, dcolumn,
-                reserve(t, work, allocate, target)},
-            target, shared(t.threads));
-      });
-    });
-  });
+/// Where the kernel writes a dx that nobody asked for: it has no instance without one.
+Map unwanted_map(const Extent& extent, int size, const Target& target) {
+  const int64_t sample = extent.rows * extent.columns;
+  return {target.allocate(static_cast<size_t>(extent.samples * sample) * size), {sample, extent.columns}};
 }
 
 const Listed listed([](std::vector<Instance>& to) {
@@ -161,4 +138,36 @@ const Listed listed([](std::vector<Instance>& to) {
   });
 });
 
-}  // namespace bam_fused::cuda
+}  // namespace
+}  // namespace cuda
+
+void launch(const GateBackwardCall& call, const Target& target) {
+  using namespace cuda;
+  constexpr int maps = 3;
+  const Extent& extent = call.extent;
+  const int size = element_size(call.dtype);
+  const Map dx = call.dx.data ? call.dx : unwanted_map(extent, size, target);
+  const Access access = call.uniform_grad ? widest_access(extent, wide(call.dtype), size, call.x, dx)
+                                          : widest_access(extent, wide(call.dtype), size, call.grad, call.x, dx);
+  for_dtype(call.dtype, [&](auto type) {
+    using T = typename decltype(type)::type;
+    constexpr int sum_size = sizeof(Compute<T>);
+    const auto shared = [&](int threads) { return shared_bytes(access, sum_size, true, true, threads); };
+    for_access<T>(access, [&](auto vector, auto straddle) {
+      for_combine(call.combine, [&](auto c) {
+        const auto kernel = gate_backward_kernel<T, vector.value, straddle.value, c.value>;
+        const Work work{access, size * access.vector, maps, kFlight<vector.value>, sum_size, true, true};
+        const Tiling t = fit(reinterpret_cast<const void*>(kernel), extent, work, target, shared);
+        launch(
+            kernel,
+            GateBackwardArguments{
+                t, 0, course(call.grad, t, size, call.uniform_grad), course(call.x, t, size), course(dx, t, size),
+                course(call.row, t, access, size), course(call.column, t, access, size), call.drow, call.dcolumn,
+                reserve(t, work, target)},
+            target, shared(t.threads));
+      });
+    });
+  });
+}
+
+}  // namespace bam_fused

@@ -1,0 +1,19 @@
+// A call that is cut into tiles, as its kernel takes it.
+#pragma once
+
+#include "kernel.h"
+#include "tiling.h"
+
+namespace bam_fused::cpu {
+
+// The call's logits are contiguous and in the compute type. A kernel that sums leaves each tile's sums here.
+template <class Call> struct Tiled : Call {
+  static const ForDtypes<Tiled> baseline, avx2, avx512;
+
+  Tiling tiling;
+  void*
+      row_partials;  // compute type [samples, column_tiles, rows]: sums over the columns; null where they are not wanted
+  void* column_partials;  // compute type [samples, row_tiles, columns]: sums over the rows; likewise
+};
+
+}  // namespace bam_fused::cpu

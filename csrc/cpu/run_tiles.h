@@ -1,0 +1,53 @@
+// Running a call tile by tile, and adding up what its tiles have summed.
+#pragma once
+
+#include <optional>
+
+#include "dispatch.h"
+#include "kernels/sum_partials.h"
+#include "kernels/tiled.h"
+
+// In a launch's source: that a source in kernels/ is the kernel of these calls.
+#define BAM_TILED(Call)                                           \
+  namespace bam_fused::cpu {                                      \
+  template <> const ForDtypes<Tiled<Call>> Tiled<Call>::baseline; \
+  template <> const ForDtypes<Tiled<Call>> Tiled<Call>::avx2;     \
+  template <> const ForDtypes<Tiled<Call>> Tiled<Call>::avx512;   \
+  }
+
+namespace bam_fused::cpu {
+
+// The sums that a call asks for, times `scale`: over the columns of each row, over the rows of each column; either may be null.
+struct Sums {
+  Results of_rows{}, of_columns{};
+  double scale = 1.0;
+};
+
+// Where the tiles leave their partial sums of some results, [samples, partials, length], until these are added up.
+class PartialSums {
+ public:
+  PartialSums(const Tensor& x, const Results& results, int64_t samples, int64_t partials, int64_t length, double scale);
+
+  // The results themselves where there is nothing to add up; null where no results are wanted.
+  void* data() const { return const_cast<void*>(arguments_.in); }
+
+  void add_up() const;
+
+ private:
+  SumPartialsArguments arguments_{};
+  Dtype dtype_;  // of x
+  std::optional<Tensor> memory_;
+};
+
+template <class Call> void run_tiles(const Call& call, const Target& target, const Sums& sums = {}) {
+  const Extent& extent = call.extent;
+  const Tiling tiling = tiling_of(extent, call.dtype);
+  const PartialSums rows(target.x, sums.of_rows, extent.samples, tiling.column_tiles, extent.rows, sums.scale);
+  const PartialSums columns(target.x, sums.of_columns, extent.samples, tiling.row_tiles, extent.columns, sums.scale);
+  const Tiled<Call> tiled{call, tiling, rows.data(), columns.data()};
+  for_tiles(tiled, call.dtype, tiling.tiles(), extent.samples * extent.rows * extent.columns);
+  rows.add_up();
+  columns.add_up();
+}
+
+}  // namespace bam_fused::cpu
