@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -33,21 +32,23 @@ def why_not(module: nn.Module, plan: Plan, x: Tensor) -> str | None:
             return "the CPU library is not in use"
     except BackendUnavailable as unavailable:
         return str(unavailable)
-    wanted = torch.is_grad_enabled() and x.requires_grad
+    grad, dtype = torch.is_grad_enabled(), x.dtype
+    wanted = grad and x.requires_grad
     channel, spatial = steps(module, plan.channel), steps(module, plan.spatial)
     for i, step in enumerate((*channel, *spatial)):
         position = i - len(channel)
         size = 3 if 0 < position < len(spatial) - 1 else 1
-        reason = _odd_layer(step, size) or _odd_norm(step.norm)
+        reason = _odd_layer(step.weight, size) or _odd_norm(step.norm)
         if reason is not None:
             return reason
         for tensor in _tensors(step):
-            if type(tensor) not in PLAIN_TENSORS or tensor.device != x.device:
+            if type(tensor) not in PLAIN_TENSORS or not tensor.is_cpu:  # a device costs ten times as much to compare
                 return "a parameter is no plain tensor on x's device"
-            wanted = wanted or (tensor.requires_grad and torch.is_grad_enabled())
-        weight, bias = step.weight.weight, step.weight.bias
-        if weight.dtype != x.dtype or (bias is not None and bias.dtype != x.dtype):
-            return f"x is {x.dtype}, a layer {weight.dtype}"
+            wanted = wanted or (grad and tensor.requires_grad)
+        own = step.weight._parameters
+        weight, bias = own["weight"], own["bias"]
+        if weight.dtype != dtype or (bias is not None and bias.dtype != dtype):  # type: ignore[union-attr]
+            return f"x is {dtype}, a layer {weight.dtype}"  # type: ignore[union-attr]
     return "a gradient is wanted" if wanted else None
 
 
@@ -75,19 +76,15 @@ def arguments(module: nn.Module, plan: Plan, x: Tensor) -> tuple[Any, ...]:
     )
 
 
-def _tensors(step: Step) -> Iterator[Tensor]:
+def _tensors(step: Step) -> list[Tensor]:
     """A layer's tensors in the operator's order."""
-    own = step.weight._parameters
-    yield own["weight"]  # type: ignore[misc]
-    if own["bias"] is not None:
-        yield own["bias"]
-    if step.norm is not None:
-        norm = step.norm
-        yield norm._buffers["running_mean"]  # type: ignore[misc]
-        yield norm._buffers["running_var"]  # type: ignore[misc]
+    own, norm = step.weight._parameters, step.norm
+    tensors: list[Tensor | None] = [own["weight"]] if own["bias"] is None else [own["weight"], own["bias"]]
+    if norm is not None:
+        tensors += (norm._buffers["running_mean"], norm._buffers["running_var"])
         if norm._parameters["weight"] is not None:
-            yield norm._parameters["weight"]
-            yield norm._parameters["bias"]  # type: ignore[misc]
+            tensors += (norm._parameters["weight"], norm._parameters["bias"])
+    return tensors  # type: ignore[return-value]
 
 
 def _has(step: Step) -> int:
@@ -99,8 +96,7 @@ def _has(step: Step) -> int:
     return has
 
 
-def _odd_layer(step: Step, size: int) -> str | None:
-    layer = step.weight
+def _odd_layer(layer: nn.Module, size: int) -> str | None:
     if isinstance(layer, nn.Linear):
         return None
     assert isinstance(layer, nn.Conv2d)

@@ -7,6 +7,7 @@
 #include "../operations/gate.h"
 #include "../shared/logits.h"
 
+#include <cstring>
 #include <functional>
 #include <vector>
 
@@ -21,119 +22,154 @@ BAM_TILED(GateCall)
 namespace bam_fused::cpu {
 namespace {
 
+// The weights are packed where `weights` points to.
 struct Step {
-  std::function<void(int64_t begin, int64_t end)> run;  // parts, numbered through all samples
-  int64_t parts;                                        // of one sample
+  std::function<void(const char* weights, int64_t begin, int64_t end)> run;  // parts, numbered through all samples
+  int64_t parts;                                                             // of one sample
 };
 
-void run_steps(const std::vector<Step>& steps, int64_t samples, int64_t elements) {
-  constexpr int64_t worth_a_thread = 32768;
-  const int64_t threads = elements <= worth_a_thread ? 1 : torch::stable::get_num_threads();
-  const int64_t alone = samples / threads * threads;
-  const auto whole = [&](int64_t begin, int64_t end) {
-    for (int64_t sample = begin; sample < end; ++sample) {
-      for (const Step& step : steps) step.run(sample * step.parts, (sample + 1) * step.parts);
-    }
-  };
-  if (threads == 1) return whole(0, samples);
-  if (alone > 0) torch::stable::parallel_for(0, alone, 1, whole);
-  if (alone == samples) return;
-  for (const Step& step : steps) { torch::stable::parallel_for(alone * step.parts, samples * step.parts, 1, step.run); }
-}
-
-// A call in the making: its steps, and the tensors that must live until they have run.
+// A call in the making: its steps, and the memory that they need.
 class Bam {
  public:
   explicit Bam(const BamCall& call, const Tensor& x)
-      : call_(call), x_(x), samples_(x.size(0)), channels_(x.size(1)), height_(x.size(2)), width_(x.size(3)) {}
+      : call_(call),
+        x_(x),
+        samples_(x.size(0)),
+        channels_(x.size(1)),
+        height_(x.size(2)),
+        width_(x.size(3)),
+        space_(x) {}
 
   void run() {
-    channel_logits_ = workspace(x_, {samples_, channels_});
-    spatial_logits_ = workspace(x_, {samples_, height_ * width_});
-    const Tensor sums = add_squeeze();
-    call_.channel.empty() ? fill(channel_logits_) : add_channel_branch(sums);
-    call_.spatial.empty() ? fill(spatial_logits_) : add_spatial_branch();
+    channel_logits_ = space_.take(samples_ * channels_);
+    spatial_logits_ = space_.take(samples_ * height_ * width_);
+    pack_weights();
+    const void* sums = add_squeeze();
+    call_.channel.empty() ? fill(channel_logits_, channels_) : add_channel_branch(sums);
+    call_.spatial.empty() ? fill(spatial_logits_, height_ * width_) : add_spatial_branch();
     add_gate();
-    run_steps(steps_, samples_, x_.numel());
+    run_steps();
   }
 
  private:
+  void run_steps() const {
+    constexpr int64_t worth_a_thread = 32768;
+    const int64_t threads = x_.numel() <= worth_a_thread ? 1 : torch::stable::get_num_threads();
+    const int64_t alone = samples_ / threads * threads;
+    const auto whole = [&](int64_t begin, int64_t end) {
+      const char* weights = packed_for(end - 1, &Packing::run);
+      for (int64_t sample = begin; sample < end; ++sample) {
+        for (const Step& step : steps_) step.run(weights, sample * step.parts, (sample + 1) * step.parts);
+      }
+    };
+    if (threads == 1) return whole(0, samples_);
+    if (alone > 0) torch::stable::parallel_for(0, alone, 1, whole);
+    if (alone == samples_) return;
+    const char* weights = packed_for(samples_ - 1, &Packing::run_parallel);
+    for (const Step& step : steps_) {
+      torch::stable::parallel_for(alone * step.parts, samples_ * step.parts, 1, [&](int64_t begin, int64_t end) {
+        step.run(weights, begin, end);
+      });
+    }
+  }
+
+  int64_t compute_bytes() const { return compute_dtype(x_) == ScalarType::Double ? 8 : 4; }
+
   template <class Arguments> void add(const Arguments& arguments, int64_t parts) {
     const auto kernel = kernel_for<Arguments>(dtype_of(x_));
-    steps_.push_back({[=](int64_t begin, int64_t end) { kernel(arguments, begin, end); }, parts});
+    steps_.push_back({[=](const char*, int64_t begin, int64_t end) { kernel(arguments, begin, end); }, parts});
   }
 
-  Tensor keep(Tensor t) {
-    kept_.push_back(t);
-    return t;
+  // Of a step whose weight is among the packed ones.
+  template <class Arguments> void add_packed(const Arguments& arguments, int64_t weight, int64_t parts) {
+    const auto kernel = kernel_for<Arguments>(dtype_of(x_));
+    const auto run = [=](const char* weights, int64_t begin, int64_t end) {
+      Arguments a = arguments;
+      a.weight = weights + weight;
+      kernel(a, begin, end);
+    };
+    steps_.push_back({run, parts});
   }
 
-  void fill(Tensor& logits) { torch::stable::zero_(logits); }
-
-  Finish finish(const BamLayer& layer) {
-    const Tensor scale_and_shift = keep(finish_of(x_, layer));
-    const size_t row = padded(x_, layer.outputs()) * (compute_dtype(x_) == ScalarType::Double ? 8 : 4);
-    const char* data = static_cast<const char*>(scale_and_shift.const_data_ptr());
-    return {data, data + row, layer.relu};
+  void fill(void* logits, int64_t numbers) const {
+    std::memset(logits, 0, static_cast<size_t>(samples_ * numbers * compute_bytes()));
   }
 
-  Tensor add_squeeze() {
+  // Where a sample's output will be, which is written last, lie its features, if there is room. Behind those of the last
+  // sample that a thread runs lie the packed weights, a copy for each thread; else one lies in memory of its own.
+  void pack_weights() {
+    const int64_t line = 64, element = x_.element_size(), sample = channels_ * height_ * width_ * element;
+    for (size_t i = 0; i + 1 < call_.spatial.size(); ++i) {
+      packings_.emplace_back(x_, call_.spatial[i].weight);
+      packed_.push_back(packed_bytes_);
+      packed_bytes_ += (packings_.back().numbers() * compute_bytes() + line - 1) / line * line;
+    }
+    if (packings_.empty()) return;
+    const int64_t outputs = padded(x_, call_.spatial[0].outputs());
+    const int64_t map = (height_ * width_ * outputs * compute_bytes() + line - 1) / line * line;
+    const int64_t features = (call_.dilations.empty() ? 1 : 2) * map;
+    const PerSample in_output{call_.out.data, call_.out.strides.sample * element, 0};
+    features_[0] = in_output;
+    if (line + features > sample) features_[0] = {space_.take(samples_ * features / compute_bytes()), features, 0};
+    features_[1] = features_[0];
+    features_[1].offset = map;
+    weights_ = in_output;
+    weights_.offset = line + features > sample ? 0 : features;
+    if (line + weights_.offset + packed_bytes_ > sample) {
+      weights_ = {space_.take(packed_bytes_ / compute_bytes()), 0, 0};
+      pack(weights_.at(0), &Packing::run_parallel);
+    }
+  }
+
+  void pack(void* to, void (Packing::*run)(void*) const) const {
+    for (size_t i = 0; i < packings_.size(); ++i) (packings_[i].*run)(static_cast<char*>(to) + packed_[i]);
+  }
+
+  // The packed weights for a run of samples that ends with this one.
+  const char* packed_for(int64_t last_sample, void (Packing::*run)(void*) const) const {
+    void* weights = weights_.at(last_sample);
+    if (weights_.sample_bytes != 0 && !packings_.empty()) pack(weights, run);
+    return static_cast<const char*>(weights);
+  }
+
+  const void* add_squeeze() {
     const int64_t outputs = call_.spatial.empty() ? 0 : call_.spatial[0].outputs();
     SqueezeArguments a = squeeze_arguments(call_.map, x_, outputs);
     if (call_.crops) a.pooled_width = height_;
-    const Tensor sums = keep(workspace(x_, {samples_, a.tiles, channels_}));
     a.x = call_.x;
-    a.pool_partials = sums.data_ptr();
-    a.weight = sums.const_data_ptr();  // of no outputs, none is read
+    a.pool_partials = space_.take(samples_ * a.tiles * channels_);
+    tiles_ = a.tiles;
     if (outputs > 0) {
-      place_features(outputs);
-      a.weight = keep(packed_weight(x_, call_.spatial[0].weight, outputs, channels_, 1)).const_data_ptr();
-      a.finish = finish(call_.spatial[0]);
+      a.finish = finish_of(x_, call_.spatial[0], space_);
       a.features = features_[0];
-    }
-    add(a, a.tiles);
-    return sums;
-  }
-
-  // The features of a sample lie where its output will be, which is written last, if there is room.
-  void place_features(int64_t outputs) {
-    const int64_t size = compute_dtype(x_) == ScalarType::Double ? 8 : 4;
-    const int64_t bytes = (height_ * width_ * padded(x_, outputs) * size + 63) / 64 * 64;
-    const int64_t needed = 64 + (call_.dilations.empty() ? 1 : 2) * bytes;
-    const int64_t element = x_.element_size();
-    if (needed <= channels_ * height_ * width_ * element) {
-      features_[0] = {call_.out.data, call_.out.strides.sample * element, 0};
+      add_packed(a, packed_[0], a.tiles);
     } else {
-      const Tensor space = keep(workspace(x_, {samples_, needed / size}));
-      features_[0] = {space.data_ptr(), needed / size * size, 0};
+      add(a, a.tiles);
     }
-    features_[1] = features_[0];
-    features_[1].offset = bytes;
+    return a.pool_partials;
   }
 
-  void add_channel_branch(const Tensor& sums) {
-    Tensor in = keep(workspace(x_, {samples_, channels_}));
-    const int64_t tiles = sums.size(1), pooled = height_ * (call_.crops ? height_ : width_);
-    add(
-        SumPartialsArguments{
-            sums.const_data_ptr(), in.data_ptr(), dtype_of(in), samples_, tiles, channels_,
-            1.0 / static_cast<double>(pooled)},
-        1);
+  void add_channel_branch(const void* sums) {
+    const int64_t pooled = height_ * (call_.crops ? height_ : width_);
+    const Dtype dtype = compute_dtype(x_) == ScalarType::Double ? Dtype::float64 : Dtype::float32;
+    void* in = space_.take(samples_ * channels_);
+    add(SumPartialsArguments{sums, in, dtype, samples_, tiles_, channels_, 1.0 / static_cast<double>(pooled)}, 1);
     for (size_t i = 0; i < call_.channel.size(); ++i) {
       const BamLayer& layer = call_.channel[i];
       const bool last = i + 1 == call_.channel.size();
-      const Tensor out = last ? channel_logits_ : keep(workspace(x_, {samples_, layer.outputs()}));
+      weights_as_given_.push_back(readable_weight(layer.weight, x_));
       ChannelLayerArguments a{};
       a.inputs = layer.inputs();
       a.outputs = layer.outputs();
       a.part_outputs = 64;
       a.parts = (a.outputs + a.part_outputs - 1) / a.part_outputs;
-      a.weight = keep(as_compute_dtype(layer.weight, x_)).const_data_ptr();
-      a.finish = finish(layer);
-      a.in = in.const_data_ptr();
-      a.out = out.data_ptr();
-      add(a, a.parts);
-      in = out;
+      a.weight = weights_as_given_.back().const_data_ptr();
+      a.finish = finish_of(x_, layer, space_);
+      a.in = in;
+      a.out = last ? channel_logits_ : space_.take(samples_ * layer.outputs());
+      in = a.out;
+      const auto kernel = kernel_for<ChannelLayerArguments>(dtype_of(weights_as_given_.back()));
+      steps_.push_back({[=](const char*, int64_t begin, int64_t end) { kernel(a, begin, end); }, a.parts});
     }
   }
 
@@ -151,11 +187,10 @@ class Bam {
       a.dilation = call_.dilations[i];
       a.part_rows = part_rows;
       a.parts = parts;
-      a.weight = keep(packed_weight(x_, layer.weight, a.outputs, a.inputs, 9)).const_data_ptr();
-      a.finish = finish(layer);
+      a.finish = finish_of(x_, layer, space_);
       a.in = features_[here];
       a.out = features_[1 - here];
-      add(a, parts);
+      add_packed(a, packed_[i + 1], parts);
       here = 1 - here;
     }
     const BamLayer& layer = call_.spatial.back();
@@ -164,10 +199,10 @@ class Bam {
     a.inputs = layer.inputs();
     a.part_positions = part_rows * width_;
     a.parts = parts;
-    a.weight = keep(packed_row(x_, layer.weight)).const_data_ptr();
-    a.finish = finish(layer);
+    a.weight = padded_row(x_, layer.weight, space_);
+    a.finish = finish_of(x_, layer, space_);
     a.in = features_[here];
-    a.out = spatial_logits_.data_ptr();
+    a.out = spatial_logits_;
     add(a, parts);
   }
 
@@ -176,18 +211,25 @@ class Bam {
     const Extent extent = extent_of(map);
     const Dtype dtype = dtype_of(x_);
     const Tiling tiling = tiling_of(extent, dtype);
-    const auto logits = sides(map, logits_of(channel_logits_, x_), logits_of(spatial_logits_, x_));
-    const GateCall call{extent, dtype, call_.combine, call_.x, call_.out, logits.row.logits, logits.column.logits};
+    const bool float32 = dtype != Dtype::float64;
+    const Logits channel{channel_logits_, channels_, 1, float32}, spatial{spatial_logits_, height_ * width_, 1, float32};
+    const auto logits = sides(map, channel, spatial);
+    const GateCall call{extent, dtype, call_.combine, call_.x, call_.out, logits.row, logits.column};
     add(Tiled<GateCall>{call, tiling, nullptr, nullptr}, tiling.row_tiles * tiling.column_tiles);
   }
 
   const BamCall& call_;
   const Tensor& x_;
   const int64_t samples_, channels_, height_, width_;
-  Tensor channel_logits_, spatial_logits_;
-  PerSample features_[2] = {};
+  Workspace space_;
+  void *channel_logits_ = nullptr, *spatial_logits_ = nullptr;  // [samples, channels], [samples, positions]
+  int64_t tiles_ = 0;                                           // of squeeze, per sample
+  std::vector<Packing> packings_;
+  std::vector<int64_t> packed_;  // where each of them lies among the packed weights
+  int64_t packed_bytes_ = 0;
+  PerSample weights_ = {}, features_[2] = {};
+  std::vector<Tensor> weights_as_given_;
   std::vector<Step> steps_;
-  std::vector<Tensor> kept_;
 };
 
 Tensor bam(

@@ -65,7 +65,7 @@ Tensor dilated_conv(
   if (out.numel() == 0) return out;
   const Features in = features_like(x, true);
   Features written = features_like(out, false);
-  const Tensor packed = packed_weight(x, weight, outputs, inputs, 9), scale = filled(x, outputs, 1.0);
+  const Tensor packed = packed_weight(x, weight), scale = filled(x, outputs, 1.0);
   Tensor shift = filled(x, outputs, 0.0);
   if (bias) {
     Tensor values = torch::stable::narrow(shift, 0, 0, outputs);

@@ -12,11 +12,53 @@ int64_t padded(const Tensor& x, int64_t length) {
   return (length + lanes - 1) / lanes * lanes;
 }
 
-Tensor packed_weight(const Tensor& x, const Tensor& weight, int64_t outputs, int64_t inputs, int64_t taps) {
-  const Tensor given = as_compute_dtype(weight, x);
-  Tensor packed = workspace(x, {taps, inputs, padded(x, outputs)});
-  const PackArguments arguments{given.const_data_ptr(), packed.data_ptr(), outputs, inputs, taps};
-  for_tiles(arguments, dtype_of(x), inputs, packed.numel());
+Tensor readable_weight(const Tensor& weight, const Tensor& x) {
+  return weight.scalar_type() == x.scalar_type() && weight.is_contiguous() ? weight : as_compute_dtype(weight, x);
+}
+
+namespace {
+
+int64_t compute_bytes(const Tensor& x) { return compute_dtype(x) == ScalarType::Double ? 8 : 4; }
+
+int64_t taps_of(const Tensor& weight) { return weight.dim() == 4 ? weight.size(2) * weight.size(3) : 1; }
+
+// Channels_last, in memory [outputs, taps, inputs].
+bool has_taps_outside(const Tensor& weight) {
+  const int64_t inputs = weight.size(1), taps = taps_of(weight);
+  return taps > 1 && weight.stride(1) == 1 && weight.stride(3) == inputs &&
+         weight.stride(2) == weight.size(3) * inputs && weight.stride(0) == taps * inputs;
+}
+
+}  // namespace
+
+Packing::Packing(const Tensor& x, const Tensor& weight) : weight_(weight) {
+  const int64_t outputs = weight.size(0), inputs = weight.size(1), taps = taps_of(weight);
+  numbers_ = taps * inputs * padded(x, outputs);
+  if (has_taps_outside(weight) && weight.scalar_type() == x.scalar_type()) {
+    arguments_ = {
+        weight.const_data_ptr(), nullptr, outputs, taps * inputs, 1};  // the order of inputs is that of the packed
+  } else {
+    weight_ = readable_weight(weight, x);
+    arguments_ = {weight_.const_data_ptr(), nullptr, outputs, inputs, taps};
+  }
+}
+
+void Packing::run(void* packed) const {
+  PackArguments a = arguments_;
+  a.packed = packed;
+  kernel_for<PackArguments>(dtype_of(weight_))(a, 0, a.inputs);
+}
+
+void Packing::run_parallel(void* packed) const {
+  PackArguments a = arguments_;
+  a.packed = packed;
+  for_tiles(a, dtype_of(weight_), a.inputs, numbers_);
+}
+
+Tensor packed_weight(const Tensor& x, const Tensor& weight) {
+  const Packing packing(x, weight);
+  const Tensor packed = workspace(x, {packing.numbers()});
+  packing.run_parallel(packed.data_ptr());
   return packed;
 }
 
@@ -30,45 +72,89 @@ Tensor filled(const Tensor& x, int64_t length, double value) {
   return all;
 }
 
-Tensor packed_row(const Tensor& x, const Tensor& weight) {
-  Tensor row = filled(x, weight.size(1), 0.0);
-  Tensor numbers = torch::stable::narrow(row, 0, 0, weight.size(1));
-  torch::stable::copy_(numbers, torch::stable::reshape(weight, {weight.size(1)}));
-  return row;
+void* Workspace::take(int64_t numbers) {
+  constexpr int64_t line = 64, block = 16384;
+  const int64_t bytes = (numbers * compute_bytes(x_) + line - 1) / line * line;
+  if (bytes > left_) {
+    left_ = std::max(bytes, block);
+    blocks_.push_back(workspace(x_, {(left_ + line) / compute_bytes(x_)}));
+    const uintptr_t begin = reinterpret_cast<uintptr_t>(blocks_.back().data_ptr());
+    at_ = reinterpret_cast<char*>((begin + line - 1) / line * line);
+  }
+  char* piece = at_;
+  at_ += bytes;
+  left_ -= bytes;
+  return piece;
 }
 
 namespace {
 
-template <class A>
-void write_finish(const BamLayer& layer, const Tensor& x, A* scale, A* shift) {
-  const auto numbers = [&](const std::optional<Tensor>& t) { return t ? as_compute_dtype(*t, x) : Tensor(); };
-  const Tensor bias = numbers(layer.bias), mean = numbers(layer.mean), variance = numbers(layer.variance);
-  const Tensor gain = numbers(layer.gain), offset = numbers(layer.offset);
-  const auto at = [](const std::optional<Tensor>& given, const Tensor& t, int64_t o, double otherwise) {
-    return given ? static_cast<double>(static_cast<const A*>(t.const_data_ptr())[o]) : otherwise;
-  };
-  for (int64_t o = 0; o < layer.outputs(); ++o) {
-    const double deviation = layer.mean ? std::sqrt(at(layer.variance, variance, o, 1) + layer.eps) : 1.0;
-    const double factor = at(layer.gain, gain, o, 1) / deviation;
-    scale[o] = static_cast<A>(factor);
-    shift[o] = static_cast<A>(
-        (at(layer.bias, bias, o, 0) - at(layer.mean, mean, o, 0)) * factor + at(layer.offset, offset, o, 0));
+template <class T>
+void read_as(const Tensor& t, int64_t dim, double* to) {
+  const T* from = static_cast<const T*>(t.const_data_ptr());
+  const int64_t count = t.size(dim), stride = t.stride(dim);
+  for (int64_t i = 0; i < count; ++i) to[i] = static_cast<double>(from[i * stride]);
+}
+
+// The numbers along one dimension, which are all that the tensor has.
+void read(const Tensor& t, int64_t dim, double* to) {
+  switch (t.scalar_type()) {
+    case ScalarType::Double: return read_as<double>(t, dim, to);
+    case ScalarType::Float: return read_as<float>(t, dim, to);
+    case ScalarType::BFloat16: return read_as<torch::headeronly::BFloat16>(t, dim, to);
+    case ScalarType::Half: return read_as<torch::headeronly::Half>(t, dim, to);
+    default: {
+      const Tensor converted = torch::stable::to(t, ScalarType::Double);
+      return read_as<double>(converted, dim, to);
+    }
   }
+}
+
+template <class A>
+void write_row(const std::vector<double>& numbers, A* to, int64_t length) {
+  std::fill_n(
+      std::transform(numbers.begin(), numbers.end(), to, [](double n) { return static_cast<A>(n); }),
+      length - static_cast<int64_t>(numbers.size()), A(0));
+}
+
+// A row of numbers, padded with zeros, in the compute type.
+const void* padded_numbers(const Tensor& x, const std::vector<double>& numbers, Workspace& space) {
+  const int64_t length = padded(x, static_cast<int64_t>(numbers.size()));
+  void* row = space.take(length);
+  if (compute_dtype(x) == ScalarType::Double) {
+    write_row(numbers, static_cast<double*>(row), length);
+  } else {
+    write_row(numbers, static_cast<float*>(row), length);
+  }
+  return row;
 }
 
 }  // namespace
 
-Tensor finish_of(const Tensor& x, const BamLayer& layer) {
-  const int64_t row = padded(x, layer.outputs());
-  const Tensor both = filled(x, 2 * row, 0.0);
-  if (compute_dtype(x) == ScalarType::Double) {
-    double* scale = static_cast<double*>(both.data_ptr());
-    write_finish(layer, x, scale, scale + row);
-  } else {
-    float* scale = static_cast<float*>(both.data_ptr());
-    write_finish(layer, x, scale, scale + row);
+const void* padded_row(const Tensor& x, const Tensor& weight, Workspace& space) {
+  std::vector<double> numbers(static_cast<size_t>(weight.size(1)));
+  read(weight, 1, numbers.data());
+  return padded_numbers(x, numbers, space);
+}
+
+Finish finish_of(const Tensor& x, const BamLayer& layer, Workspace& space) {
+  const size_t outputs = static_cast<size_t>(layer.outputs());
+  const auto numbers = [&](const std::optional<Tensor>& t, double otherwise) {
+    std::vector<double> all(outputs, otherwise);
+    if (t) read(*t, 0, all.data());
+    return all;
+  };
+  std::vector<double> scale = numbers(layer.gain, 1.0), shift = numbers(layer.bias, 0.0);
+  const std::vector<double> offset = numbers(layer.offset, 0.0);
+  if (layer.mean) {
+    const std::vector<double> mean = numbers(layer.mean, 0.0), variance = numbers(layer.variance, 1.0);
+    for (size_t o = 0; o < outputs; ++o) {
+      scale[o] /= std::sqrt(variance[o] + layer.eps);
+      shift[o] -= mean[o];
+    }
   }
-  return both;
+  for (size_t o = 0; o < outputs; ++o) shift[o] = shift[o] * scale[o] + offset[o];
+  return {padded_numbers(x, scale, space), padded_numbers(x, shift, space), layer.relu};
 }
 
 SqueezeArguments squeeze_arguments(const FeatureMap& map, const Tensor& x, int64_t outputs) {

@@ -33,7 +33,7 @@ std::tuple<Tensor, Tensor> squeeze(const Tensor& x, const Tensor& weight, const 
   const View read = map.readable(x);
   const bool fits = strides_of(reduced, map.rows).any();
   const Tensor written = fits ? reduced : empty_reduced(x, outputs, map.rows);
-  const Tensor packed = packed_weight(x, weight, outputs, a.channels, 1);
+  const Tensor packed = packed_weight(x, weight);
   const Tensor scale = filled(x, outputs, 1.0);
   Tensor shift = filled(x, outputs, 0.0);
   if (bias) {

@@ -14,6 +14,7 @@ from torch import nn
 
 from bam_fused import BAM, replace_bam, use_backend
 from bam_fused.backends import cpu
+from bam_fused.bench.memory import peak_bytes
 from bam_fused.composition import whole
 from bam_fused.composition.path import path_of
 from bam_fused.composition.plan import plan_of
@@ -105,6 +106,12 @@ def test_same_bits_for_any_number_of_threads_and_in_any_batch(shape, format):
     finally:
         torch.set_num_threads(threads)
     assert torch.equal(results[0], results[1]) and torch.equal(results[0], results[2])
+
+
+def test_needs_little_more_memory_than_its_output():
+    module, x = BAM.official(1024).eval(), torch.rand(8, 1024, 14, 14)  # whose packed weights are 9 % of the output
+    module(x)
+    assert peak_bytes(lambda: module(x), x.device) < 1.05 * x.nbytes
 
 
 def test_a_changed_tensor_counts_at_once():

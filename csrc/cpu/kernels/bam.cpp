@@ -13,13 +13,14 @@ template <class A> inline A finished(A sum, const Finish& finish, int64_t output
 }
 
 // A layer of the channel branch for some of its outputs: weight times the sample's vector.
-template <class A> void channel_layer(const ChannelLayerArguments& a, int64_t begin, int64_t end) {
+template <class T> void channel_layer(const ChannelLayerArguments& a, int64_t begin, int64_t end) {
+  using A = Compute<T>;
   for (int64_t index = begin; index < end; ++index) {
     const int64_t sample = index / a.parts, first = index % a.parts * a.part_outputs;
     const int64_t last = first + a.part_outputs < a.outputs ? first + a.part_outputs : a.outputs;
     const A* in = (const A*)a.in + sample * a.inputs;
     for (int64_t o = first; o < last; ++o) {
-      const A* weight = (const A*)a.weight + o * a.inputs;
+      const T* weight = (const T*)a.weight + o * a.inputs;
       const A sum = sum_columns<A>(a.inputs, [&](int64_t k, auto part) {
         return only_new<A>(load(weight + k, part) * load(in + k, part), part);
       });
@@ -45,7 +46,7 @@ template <class A> void spatial_logits(const SpatialLogitsArguments& a, int64_t 
 
 }  // namespace
 
-BAM_KERNEL_OF_COMPUTE_TYPE(ChannelLayerArguments, channel_layer)
+BAM_KERNEL(ChannelLayerArguments, channel_layer)
 BAM_KERNEL_OF_COMPUTE_TYPE(SpatialLogitsArguments, spatial_logits)
 
 }  // namespace bam_fused::cpu

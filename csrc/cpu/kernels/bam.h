@@ -11,7 +11,7 @@ struct ChannelLayerArguments {
 
   int64_t inputs, outputs;
   int64_t part_outputs, parts;  // outputs in a part, and how many parts there are per sample
-  const void* weight;           // [outputs, inputs]
+  const void* weight;           // [outputs, inputs], of the dtype of the kernel
   Finish finish;
   const void* in;  // [samples, inputs]
   void* out;       // [samples, outputs]

@@ -3,30 +3,37 @@
 
 #include "columns.h"
 #include "register_block.h"
+#include "shuffle.h"
 
 namespace bam_fused::cpu {
 namespace {
 
-// A few inputs at a time: what lies in one cache line of the weight is used together.
-template <class A> void pack_weight(const PackArguments& a, int64_t begin, int64_t end) {
-  constexpr int64_t at_once = 64 / (int64_t)sizeof(A);
-  const int64_t row = padded<A>(a.outputs);
-  A* packed = (A*)a.packed;
-  for (int64_t first = begin; first < end; first += at_once) {
-    const int64_t last = first + at_once < end ? first + at_once : end;
-    for (int64_t o = 0; o < row; ++o) {
-      const A* from = (const A*)a.weight + o * a.inputs * a.taps;
-      for (int64_t i = first; i < last; ++i) {
-        for (int64_t tap = 0; tap < a.taps; ++tap) {
-          packed[(tap * a.inputs + i) * row + o] = o < a.outputs ? from[i * a.taps + tap] : A(0);
-        }
+template <class A> inline int64_t count_of(Whole) { return kLanes<A>; }
+template <class A> inline int64_t count_of(Overlap) { return kLanes<A>; }
+template <class A> inline int64_t count_of(Short part) { return part.count; }
+
+// Square blocks, transposed in registers: as many outputs as a vector has lanes, by as many of an output's numbers.
+template <class T> void pack_weight(const PackArguments& a, int64_t begin, int64_t end) {
+  using A = Compute<T>;
+  constexpr int64_t lanes = kLanes<A>;
+  const int64_t row = padded<A>(a.outputs), length = a.inputs * a.taps, first = begin * a.taps;
+  for_columns<A>(end * a.taps - first, [&](int64_t column, auto part) {
+    const int64_t k = first + column, count = count_of<A>(part);
+    A* to[lanes];
+    for (int64_t i = 0; i < count; ++i) to[i] = (A*)a.packed + ((k + i) % a.taps * a.inputs + (k + i) / a.taps) * row;
+    for (int64_t o = 0; o < row; o += lanes) {
+      Vec<A> block[lanes];
+      for (int64_t i = 0; i < lanes; ++i) {
+        block[i] = o + i < a.outputs ? load((const T*)a.weight + (o + i) * length + k, part) : Vec<A>{};
       }
+      transpose<A>(block);
+      for (int64_t i = 0; i < count; ++i) store(to[i] + o, block[i]);
     }
-  }
+  });
 }
 
 }  // namespace
 
-BAM_KERNEL_OF_COMPUTE_TYPE(PackArguments, pack_weight)
+BAM_KERNEL(PackArguments, pack_weight)
 
 }  // namespace bam_fused::cpu

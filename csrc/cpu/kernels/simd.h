@@ -131,31 +131,6 @@ template <class A, int lanes = kLanes<A>, class V> inline A sum_lanes(V v) {
   }
 }
 
-#if !defined(__clang__)
-// Pairs of neighbouring lanes added up: those of a, then those of b.
-template <class A> inline Vec<A> sum_pairs(Vec<A> a, Vec<A> b) {
-  Bits<A> even;
-  for (int i = 0; i < kLanes<A>; ++i) even[i] = 2 * i;
-  return __builtin_shuffle(a, b, even) + __builtin_shuffle(a, b, even + 1);
-}
-#endif
-
-// The sums of the lanes of each of these vectors, of which as many are left as fill one; what was in v is lost.
-template <class A> inline Vec<A> sum_each(Vec<A> (&v)[kLanes<A>]) {
-#if defined(__clang__)
-  Vec<A> sums;
-  for (int i = 0; i < kLanes<A>; ++i) sums[i] = sum_lanes<A>(v[i]);
-  return sums;
-#else
-#pragma GCC unroll 4
-  for (int count = kLanes<A> / 2; count > 0; count /= 2) {
-#pragma GCC unroll 8
-    for (int i = 0; i < count; ++i) v[i] = sum_pairs<A>(v[2 * i], v[2 * i + 1]);
-  }
-  return v[0];
-#endif
-}
-
 // All ones in the lanes from `first` on.
 template <class A> inline Bits<A> lanes_from(int64_t first) {
   Bits<A> mask;

@@ -3,6 +3,7 @@
 
 #include "packing.h"
 #include "register_block.h"
+#include "shuffle.h"
 #include "squeeze.h"
 
 namespace bam_fused::cpu {
