@@ -60,12 +60,13 @@ def _compiled(operator: str) -> Callable[..., Any]:
     overload: Callable[..., Any] = getattr(torch.ops.bam_fused, operator).compiled
     if torch.compiler.is_compiling():  # a graph takes the operator itself
         return overload
-    bare: Callable[..., Any] = getattr(overload, "_op", overload)  # without the call in Python around it
+    bare = out_of_memory.bare(overload)
     return bare if out_of_memory.TOLD else out_of_memory.tried_first(bare, RESULTS[operator])
 
 
 def _cuda(operator: str) -> Callable[..., Any]:
-    return _compiled(operator) if torch.compiler.is_compiling() else out_of_memory.typed(_compiled(operator))
+    kernel = _compiled(operator)
+    return kernel if torch.compiler.is_compiling() else out_of_memory.typed(kernel, RESULTS[operator])
 
 
 def _triton(operator: str) -> Callable[..., Any]:

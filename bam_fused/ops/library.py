@@ -54,6 +54,7 @@ def register(operator: Operator, fake: Callable[..., Any]) -> None:
         torch.library.register_fake(f"bam_fused::{name}.{overload}", after(operator.check, fake), lib=LIBRARY)
     LIBRARY.impl(f"{name}.compiled", operator.plain, "CompositeExplicitAutograd")
     LIBRARY.impl(f"{name}.triton", triton.kernel(name), "CompositeExplicitAutograd")
+    backends.out_of_memory.type_in_graphs(getattr(torch.ops.bam_fused, name).compiled, fake)
     OPERATORS[name] = operator
     _tell_backends(operator, fake)
 

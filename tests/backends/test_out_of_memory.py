@@ -9,7 +9,9 @@ import sys
 import pytest
 import torch
 
+import bam_fused
 from bam_fused.backends import cpu, out_of_memory
+from bam_fused.ops import OPERATORS
 
 SHORT = """
 import json, resource, sys, torch
@@ -55,19 +57,60 @@ def test_the_error_is_pytorchs_own():
     assert len(said) == 5
 
 
-def test_its_class_under_cuda():
-    text = "CUDA out of memory. Tried to allocate 64.00 GiB."
+TEXT = "CUDA out of memory. Tried to allocate 64.00 GiB."
 
+
+def test_its_class_under_cuda():
     def operator(failure: Exception) -> None:
         raise failure
 
-    run = out_of_memory.typed(operator)
-    with pytest.raises(torch.cuda.OutOfMemoryError, match=text):
-        run(RuntimeError(text))
-    for other in (RuntimeError("CUDA error: an illegal memory access"), torch.OutOfMemoryError(text), KeyError(text)):
+    run = out_of_memory.typed(operator, lambda failure: None)
+    with pytest.raises(torch.cuda.OutOfMemoryError, match=TEXT):
+        run(RuntimeError(TEXT))
+    for other in (RuntimeError("CUDA error: an illegal memory access"), torch.OutOfMemoryError(TEXT), KeyError(TEXT)):
         with pytest.raises(type(other)) as caught:
             run(other)
         assert caught.value is other
+
+
+def test_its_class_where_pytorch_does_not_tell(monkeypatch):
+    monkeypatch.setattr(out_of_memory, "TOLD", False)
+
+    def operator(short: bool) -> None:
+        raise RuntimeError("API call failed")
+
+    def results(short: bool) -> None:
+        if short:
+            raise torch.OutOfMemoryError(TEXT)
+
+    run = out_of_memory.typed(operator, results)
+    with pytest.raises(torch.cuda.OutOfMemoryError, match=TEXT):
+        run(True)
+    with pytest.raises(RuntimeError, match="API call failed"):
+        run(False)
+
+
+@pytest.mark.skipif(torch.version.cuda is None, reason="this PyTorch was built without CUDA")
+@pytest.mark.skipif(cpu.library is None, reason="no CPU library, so that the graph holds no operator")
+def test_its_class_in_a_compiled_graph(monkeypatch):
+    overload = torch.ops.bam_fused.gate.compiled
+    arguments = torch.randn(2, 8, 4, 4), torch.randn(2, 8), torch.randn(2, 4, 4)
+    compiled = torch.compile(bam_fused.gate, backend="aot_eager")
+    assert torch.equal(compiled(*arguments), bam_fused.gate(*arguments))
+
+    def short(*arguments: object) -> None:
+        raise RuntimeError(TEXT)
+
+    monkeypatch.setattr(overload, "_op", short)
+    out_of_memory.type_in_graphs(overload, lambda *arguments: None)
+    with pytest.raises(torch.cuda.OutOfMemoryError, match=TEXT):
+        compiled(*arguments)
+
+
+def test_an_overload_has_it_from_the_start():
+    for operator in OPERATORS:
+        overload = getattr(torch.ops.bam_fused, operator).compiled
+        assert (out_of_memory.bare(overload) is not overload._op) == (torch.version.cuda is not None)
 
 
 def test_tried_first_where_pytorch_does_not_tell():
