@@ -16,13 +16,14 @@ import hashlib
 import math
 import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).parent
 WARPS = 8  # of the widest block
+SMALL = 0.1  # a share of the traffic
 BATCHES = (1, 8, 32, 256)
 # (C, H, W): the bottlenecks of ResNet-50 as in the paper, those of ResNet-18, CIFAR's, a detector's feature map
 PAPER = ((256, 56, 56), (512, 28, 28), (1024, 14, 14), (2048, 7, 7))
@@ -102,6 +103,8 @@ def _library() -> ctypes.CDLL:
         subprocess.run(command, check=True)
     library = ctypes.CDLL(str(target))
     library.choose.restype = _Answer
+    library.price_of_keeping_to.restype = ctypes.c_double
+    library.price_of_keeping_to.argtypes = (ctypes.c_void_p, ctypes.c_double)
     return library
 
 
@@ -129,6 +132,7 @@ class Grid:
     shape: tuple[int, int, int]
     layout: str
     batch: int
+    question: _Question
     tiling: _Answer
     bytes_in_flight: int
     """Of loads, on a multiprocessor, at most."""
@@ -146,6 +150,25 @@ class Grid:
     def tail(self) -> float:
         """Microseconds in which a last block adds partial sums up: round trips to the second-level cache of 0.27 us."""
         return 0.27 * self.tiling.tail_trips
+
+    @property
+    def filled(self) -> bool:
+        """Whether nine tenths of the waves are, or there is too little work for that."""
+        return self.tiling.filled >= 0.9 or not self.tiling.can_fill
+
+    @property
+    def small_partials(self) -> bool:
+        """Whether partial sums are a tenth of the traffic at most, in bytes and in the time of adding them up."""
+        return self.partials <= SMALL and self.tail <= SMALL * self.traffic
+
+    @functools.cached_property
+    def price(self) -> float | None:
+        """What the best tiling that fills and has small partial sums costs, as a multiple of the chosen one's cost.
+
+        None where there is none. By the library's model of a call's time, with one tiling for batches of 1, 8, 32 and 256,
+        as a sample's sums are cut alike in all of them.
+        """
+        return _library().price_of_keeping_to(ctypes.byref(self.question), SMALL) or None
 
 
 def grid(gpu: Gpu, operation: str, dtype: str, shape: tuple[int, int, int], layout: str, batch: int) -> Grid:
@@ -179,6 +202,7 @@ def grid(gpu: Gpu, operation: str, dtype: str, shape: tuple[int, int, int], layo
         shape=shape,
         layout=layout,
         batch=batch,
+        question=question,
         tiling=tiling,
         bytes_in_flight=int(tiling.resident * tiling.threads * tiling.busy_lanes * flight * vector * size * read),
         issue=instructions * elements / slots / tiling.busy_lanes,
@@ -228,7 +252,34 @@ def page(gpu: Gpu) -> str:
         cells = [*key[1:], tile, f"{t.threads} x {t.resident}", f"{line[0].bytes_in_flight / 1024:.0f}"]
         cells += [f"{line[0].issue:.0%}", f"{line[0].partials:.1%}", *map(_cell, line)]
         text.append("| " + " | ".join(cells) + " |")
-    return "\n".join([*text, ""])
+    return "\n".join([*text, *_exceptions(by_line), ""])
+
+
+def exceptions(found: Iterable[Grid]) -> dict[tuple[str, str, str, str], list[Grid]]:
+    """Those in batches of 8 and more that do not fill or have no small partial sums, by operation, dtype, shape, layout."""
+    by_line: dict[tuple[str, str, str, str], list[Grid]] = {}
+    for one in found:
+        if one.batch >= 8 and one.shape in PAPER and not (one.filled and one.small_partials):
+            key = (one.operation, one.dtype, "x".join(map(str, one.shape)), one.layout)
+            by_line.setdefault(key, []).append(one)
+    return by_line
+
+
+def _exceptions(by_line: dict[tuple[str, str, str, str], list[Grid]]) -> Iterator[str]:
+    yield from (
+        "",
+        "## Less than 90 % filled, or partial sums of more than 10 %",
+        "",
+        "Of the paper's shapes in batches of 8 and more. **price**: what the best tiling costs that has neither, by the",
+        "model and with the same cut for all batches, as a multiple of the chosen one's cost; none where there is no such.",
+        "",
+        "| operation | dtype | shape | layout | batch: filled, bytes, time of partial sums | price |",
+        "|---|---|---|---|---|---|",
+    )
+    for key, line in exceptions(found for grids_ in by_line.values() for found in grids_).items():
+        cases = "; ".join(f"{g.batch}: {g.tiling.filled:.0%}, {g.partials:.0%}, {g.tail / g.traffic:.0%}" for g in line)
+        price = line[0].price
+        yield "| " + " | ".join([*key, cases, "none" if price is None else f"{price:.2f}"]) + " |"
 
 
 def _cell(found: Grid) -> str:

@@ -14,26 +14,14 @@ COMMAND = "benchmarks/static/grids.py"
 grids = load(COMMAND)
 
 
-@pytest.fixture(scope="module", params=grids.GPUS, ids=lambda gpu: gpu.name)
-def paper(request):
-    return [found for found in grids.grids(request.param, grids.PAPER) if found.batch >= 8]
+@pytest.mark.parametrize("gpu", grids.GPUS, ids=lambda gpu: gpu.name)
+def test_waves_are_filled_and_partial_sums_are_small_unless_no_tiling_does_better(gpu):
+    """Nine tenths of the waves and a tenth of the traffic, where the work is not smaller than that.
 
-
-def _name(found) -> str:
-    return f"{found.operation} {found.dtype} {found.batch}x{found.shape} {found.layout}"
-
-
-def test_waves_are_filled_unless_the_work_is_smaller(paper):
-    assert [_name(g) for g in paper if g.tiling.can_fill and g.tiling.filled < 0.9] == []
-
-
-def test_partial_sums_are_added_up_in_a_tenth_of_the_traffics_time(paper):
-    """Or in two round trips: one for the rows and one for the columns are the least there is.
-
-    float64, which is there to be exact, is left out: its partial sums are twice as wide.
+    An exception is one for which there is no tiling that keeps to both, or the best of those that do costs more.
     """
-    fast = [g for g in paper if g.dtype != "float64"]
-    assert [_name(g) for g in fast if g.tail > 0.1 * g.traffic and g.tiling.tail_trips > 2] == []
+    found = grids.exceptions(grids.grids(gpu, grids.PAPER))
+    assert {key: line[0].price for key, line in found.items() if line[0].price is not None and line[0].price < 1} == {}
 
 
 def test_a_sample_is_cut_alike_in_every_batch():

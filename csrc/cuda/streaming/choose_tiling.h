@@ -49,6 +49,7 @@ __host__ __device__ inline int partial_lanes(int chunks, int parts, int threads)
 }
 
 constexpr int kPartialLoads = 8;  // in flight where partial sums are added up
+constexpr int kBatches[] = {8, 32, 256, 1};  // for which a tiling is chosen
 
 namespace detail {
 
@@ -138,11 +139,19 @@ inline bool short_tail(const Tiling& t, const Work& w, const Device& d) {
 }
 
 /// The time by which tilings are compared: a device that could be filled and is not, and a long tail in a batch of some size,
-/// count as worse than their time says.
+/// count as worse than their time says. Not by more than filling it may cost: cutting small samples for that leaves partial
+/// sums of a quarter of the traffic.
 inline double rating(const Tiling& t, const Work& w, const Device& d, int resident) {
   const bool filled_if_it_can = !can_fill(t, w, d, resident) || filled(t, w, d, resident) >= 0.9;
   const bool good = filled_if_it_can && (t.samples < 8 || short_tail(t, w, d));
-  return call_time(t, w, d, resident) * (good ? 1 : 3);
+  constexpr double worse = 1.7;
+  return call_time(t, w, d, resident) * (good ? 1 : worse);
+}
+
+/// What the times of batches of several sizes are divided by, so that none outweighs the others.
+inline double weight(const Tiling& t, const Work& w, const Device& d) {
+  constexpr double fixed = 3;  // what a launch takes anyway
+  return fixed + traffic_time(t, w, d);
 }
 
 /// The slots of a group, in whole warps, and the lanes that add up a row.
@@ -192,6 +201,13 @@ inline double busy_lanes(const Tiling& t, const Work& w) {
   return ratio(slots, int64_t(t.slabs) * t.threads);
 }
 
+/// The least share that a tiling may have: idle lanes take issue slots.
+inline double least_busy(const Extent& extent, const Work& w, int threads) {
+  double busiest = 0;
+  for_groups(extent, w, threads, [&](const Tiling& t) { busiest = std::max(busiest, busy_lanes(t, w)); });
+  return 0.9 * busiest;
+}
+
 }  // namespace detail
 
 /// Sets the number of consecutive splits in a block that suits a batch best.
@@ -213,13 +229,11 @@ inline void choose_run(Tiling& t, const Work& w, const Device& d, int resident) 
 /// The tiling of samples of this size, whatever their number; `run` is left open. Blocks have at most `threads` threads.
 inline Tiling choose_tiling(
     const Extent& extent, const Work& w, const Device& d, const Residency& residency, int threads) {
-  double busiest = 0;
-  const auto compare = [&](const Tiling& t) { busiest = std::max(busiest, detail::busy_lanes(t, w)); };
-  detail::for_groups(extent, w, threads, compare);
+  const double least_busy = detail::least_busy(extent, w, threads);
   Tiling best{};
   double least = 0;
   detail::for_groups(extent, w, threads, [&](Tiling t) {
-    if (detail::busy_lanes(t, w) < 0.9 * busiest) return;  // idle lanes take issue slots
+    if (detail::busy_lanes(t, w) < least_busy) return;
     const int resident = residency.of(t.threads);
     const int groups = detail::ceil_div(t.rows, t.group_rows);
     const int longest = std::min(groups, std::max(1, (1 << 30) / t.group_rows));
@@ -227,12 +241,11 @@ inline Tiling choose_tiling(
       t.split_groups = each;
       t.splits = detail::ceil_div(groups, each);
       double time = 0;
-      for (const int samples : {8, 32, 256, 1}) {
+      for (const int samples : kBatches) {
         if (least > 0 && time >= least) break;
         t.samples = samples;
         choose_run(t, w, d, resident);
-        constexpr double fixed = 3;  // what a launch takes anyway
-        time += detail::rating(t, w, d, resident) / (fixed + detail::traffic_time(t, w, d));
+        time += detail::rating(t, w, d, resident) / detail::weight(t, w, d);
       }
       if (least == 0 || time < least) least = time, best = t;
       if (!w.column_sums) break;  // splits then cost nothing
