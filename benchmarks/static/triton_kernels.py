@@ -9,7 +9,9 @@ TRITON_INTERPRET must not be set: Triton compiles nothing then.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
+import math
 import multiprocessing
 import re
 import subprocess
@@ -23,6 +25,7 @@ from typing import Any
 
 import torch
 import triton
+from grids import GPUS, Gpu
 from torch import Tensor
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
@@ -34,7 +37,14 @@ from bam_fused.backends.triton.matrices import VECTOR_BYTES
 from bam_fused.backends.triton.partials import Sums
 from bam_fused.bench.machine import usable_cores
 
-CAPABILITIES = (80, 90, 100, 120)
+# The GPU that stands for each compute capability, 8.0 first.
+DEVICES = {
+    80: next(gpu for gpu in GPUS if gpu.name == "A100"),
+    90: next(gpu for gpu in GPUS if gpu.name == "H200"),
+    100: Gpu("B200", "sm_100", 148, 8000, 1.965, 64, 32, 228 * 1024),
+    120: next(gpu for gpu in GPUS if gpu.name == "RTX 5090"),
+}
+CAPABILITIES = tuple(DEVICES)
 # The paper's bottlenecks in ResNet-50, a detector's feature map, and rows that begin at no multiple of a vector.
 SHAPES = (
     (32, 256, 56, 56),
@@ -47,8 +57,10 @@ SHAPES = (
 DTYPES = (torch.bfloat16, torch.float32)
 
 POINTERS = {torch.float32: "*fp32", torch.bfloat16: "*bf16", torch.float16: "*fp16", torch.float64: "*fp64"}
-FEATURE_MAP_LOAD = r"ld\.global\.L1::evict_first\S*?(?:\.v(\d))?\.b(\d+)\s"  # x and grad alone are loaded so
-FEATURE_MAP_SASS = r"\bLDG\.E\.EF\b|\bLDGSTS"  # the same in machine code
+LOAD = r"ld\.global\S*?(?:\.v(\d))?\.b(\d+)\s"
+STREAMED_LOAD = r"ld\.global\.L1::evict_first\S*?(?:\.v(\d))?\.b(\d+)\s"  # x and grad, where logits are loaded besides
+SASS_LOAD = r"\bLDG\.E"  # the same in machine code
+STREAMED_SASS_LOAD = r"\bLDG\.E\.EF"
 STORE = r"st\.global\S*?(?:\.v(\d))?\.b(\d+)\s"
 
 
@@ -60,6 +72,7 @@ class Compiled:
     stack: int  # of a thread: local memory, into which registers spill
     shared: int
     instructions: float  # per element
+    under_way: int  # of feature maps, for a thread, at most
     loads: dict[int, int]  # of feature maps, by width
     stores: dict[int, int]  # of anything, by width
 
@@ -72,6 +85,7 @@ class Specialisation:
     constants: dict[str, Any]
     aligned: tuple[int, ...]  # the parameters that are multiples of 16
     warps: int
+    registers: int | None
 
 
 def specialisation(launch: Launch, dtypes: tuple[torch.dtype, ...]) -> Specialisation:
@@ -93,20 +107,29 @@ def specialisation(launch: Launch, dtypes: tuple[torch.dtype, ...]) -> Specialis
         signature[parameter.name] = "i32" if value < 2**31 else "i64"
         if specialised and value % 16 == 0:
             aligned.append(position)
-    return Specialisation(signature, constants, tuple(aligned), launch.warps)
+    return Specialisation(signature, constants, tuple(aligned), launch.warps, launch.registers)
 
 
 def compiled_for(kernel: Any, what: Specialisation, element_bytes: int, capability: int) -> Compiled:
     """Compile a kernel for a compute capability (90 is 9.0)."""
     attributes = {(position,): [["tt.divisibility", VECTOR_BYTES]] for position in what.aligned}
     source = ASTSource(kernel, what.signature, what.constants, attributes)
-    compiled = triton.compile(source, target=GPUTarget("cuda", capability, 32), options={"num_warps": what.warps})
+    options = {"num_warps": what.warps, "maxnreg": what.registers}
+    compiled = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
     said, ptx = _cuobjdump(compiled.asm["cubin"]), compiled.asm["ptx"]
     registers, stack = _resources(said)
+    machine = Machine(said, "u_ptr" in what.signature)
     streams = 2 if kernel is gate_backward_kernel else 1
-    instructions = _instructions_per_element(said, element_bytes, streams)
-    loads, stores = _widths(FEATURE_MAP_LOAD, ptx), _widths(STORE, ptx)
-    return Compiled(registers, stack, compiled.metadata.shared, instructions, loads, stores)
+    loads = _widths(STREAMED_LOAD if "u_ptr" in what.signature else LOAD, ptx)
+    return Compiled(
+        registers,
+        stack,
+        compiled.metadata.shared,
+        machine.instructions_per_element(element_bytes, streams),
+        machine.under_way(),
+        loads,
+        _widths(STORE, ptx),
+    )
 
 
 def _cuobjdump(cubin: bytes) -> str:
@@ -127,32 +150,64 @@ def _resources(said: str) -> tuple[int, int]:
     return int(found[1]), int(found[2])
 
 
-def _loop(sass: list[tuple[int, str]]) -> list[tuple[int, str]]:
-    """The innermost loop around the loads of feature maps, from (address, instruction) in order; everything if none is."""
-    loads = [i for i, (_, text) in enumerate(sass) if re.search(FEATURE_MAP_SASS, text)]
-    addresses = [address for address, _ in sass]
-    bodies = [sass]
-    for end, (address, text) in enumerate(sass):
-        target = re.search(r"\bBRA(?:\.\w+)* (?:!?U?P\d+, )?`?\(?0x([0-9a-f]+)", text)
-        if loads and target and int(target[1], 16) < address:
-            start = addresses.index(int(target[1], 16))
-            if start <= loads[0] and loads[-1] <= end:
-                bodies.append(sass[start : end + 1])
-    return min(bodies, key=len)
+class Machine:
+    """A kernel's machine code, from what cuobjdump says of it; `streamed`: feature maps are loaded with a hint."""
 
+    def __init__(self, said: str, streamed: bool) -> None:
+        lines = (re.match(r"\s*/\*([0-9a-f]{4,5})\*/\s+(.*?);", line) for line in said.splitlines())
+        sass = [(int(line[1], 16), line[2]) for line in lines if line]
+        last = max((i for i, (_, text) in enumerate(sass) if "EXIT" in text), default=len(sass) - 1)
+        self._load = STREAMED_SASS_LOAD if streamed else SASS_LOAD
+        self._sass = sass[: last + 1]  # what follows is padding
+        self._body = self._loop()
 
-def _instructions_per_element(said: str, element_bytes: int, streams: int) -> float:
-    """Of the loop around the loads, or of the whole kernel where there is no loop; every branch taken: an upper bound."""
-    lines = (re.match(r"\s*/\*([0-9a-f]{4,5})\*/\s+(.*?);", line) for line in said.splitlines())
-    sass = [(int(line[1], 16), line[2]) for line in lines if line]
-    last = max((i for i, (_, text) in enumerate(sass) if "EXIT" in text), default=len(sass) - 1)
-    body = _loop(sass[: last + 1])  # what follows is padding
-    elements = 0
-    for _, text in body:
-        if re.search(FEATURE_MAP_SASS, text):
-            width = re.search(r"\.(128|64|U?16|U?8)\b", text)
-            elements += (int(width[1].strip("U")) if width else 32) // 8 // element_bytes
-    return round(len(body) * streams / elements, 1) if elements else float(len(body))
+    def _loads(self, text: str) -> int:
+        """The bytes that an instruction loads of a feature map."""
+        if not re.search(self._load, text):
+            return 0
+        width = re.search(r"\.(128|64|U?16|U?8)\b", text)
+        return (int(width[1].strip("U")) if width else 32) // 8
+
+    def _loop(self) -> list[str]:
+        """The innermost loop around the loads of feature maps; everything if none is."""
+        loads = [i for i, (_, text) in enumerate(self._sass) if self._loads(text)]
+        addresses = [address for address, _ in self._sass]
+        bodies = [self._sass]
+        for end, (address, text) in enumerate(self._sass):
+            target = re.search(r"\bBRA(?:\.\w+)* (?:!?U?P\d+, )?`?\(?0x([0-9a-f]+)", text)
+            if loads and target and int(target[1], 16) < address:
+                start = addresses.index(int(target[1], 16))
+                if start <= loads[0] and loads[-1] <= end:
+                    bodies.append(self._sass[start : end + 1])
+        return [text for _, text in min(bodies, key=len)]
+
+    def instructions_per_element(self, element_bytes: int, streams: int) -> float:
+        """Of the loop around the loads, or of the whole kernel where there is no loop; every branch taken."""
+        elements = sum(map(self._loads, self._body)) // element_bytes
+        return round(len(self._body) * streams / elements, 1) if elements else float(len(self._body))
+
+    def under_way(self) -> int:
+        """The most bytes of feature maps that a thread has asked for and not yet waited for; twice around a loop.
+
+        Loads answer in their order: who uses one has waited for all before it.
+        """
+        waiting: list[tuple[set[int], int]] = []  # registers, bytes
+        most = 0
+        for text in self._body * (2 if len(self._body) < len(self._sass) else 1):
+            plain = re.sub(r"^@!?U?P\d+ ", "", text)
+            operation, _, operands = plain.partition(" ")
+            stores = operation.startswith(("ST", "BAR", "BRA"))
+            used = {int(found) for found in re.findall(r"\bR(\d+)", operands if stores else operands.partition(",")[2])}
+            for i in reversed(range(len(waiting))):
+                if waiting[i][0] & used:
+                    del waiting[: i + 1]
+                    break
+            size = self._loads(text)
+            target = re.search(r"\bR(\d+)", operands)
+            if size and target:
+                waiting.append((set(range(int(target[1]), int(target[1]) + max(1, size // 4))), size))
+                most = max(most, sum(bytes_ for _, bytes_ in waiting))
+        return most
 
 
 def _widths(pattern: str, ptx: str) -> dict[int, int]:
@@ -183,31 +238,51 @@ def _partial_dtype(sums: Sums, x: Tensor) -> torch.dtype:
     return sums.target(x.new_empty(0)).dtype
 
 
+def in_use(launch: Launch) -> float:
+    """The share of a tile's lanes that hold elements, at most."""
+    value = launch.values
+    if "VECTORS" in value:
+        return value["group_vectors"] / (value["tiles"] * value["VECTORS"])
+    columns, tile = value["columns"] * (1 if value["DENSE"] else value["WIDTH"]), value["TILE_COLUMNS"]
+    rows, tile_rows = value["rows"], value["TILE_ROWS"]
+    return columns / (triton.cdiv(columns, tile) * tile) * rows / (triton.cdiv(rows, tile_rows) * tile_rows)
+
+
+def in_flight(gpu: Gpu, launch: Launch, compiled: Compiled) -> int:
+    """The bytes of feature maps that a multiprocessor has under way, at most."""
+    resident = gpu.resident(compiled.registers, compiled.shared, launch.warps)
+    programs = min(resident, launch.grid[0] / gpu.multiprocessors)
+    return int(programs * 32 * launch.warps * compiled.under_way * in_use(launch))
+
+
 def records(
     shapes: tuple[tuple[int, ...], ...] = SHAPES, capabilities: tuple[int, ...] = CAPABILITIES
 ) -> Iterator[dict[str, Any]]:
     """One record per kernel, shape, layout, dtype and architecture; kernels that are the same are compiled once."""
     known: dict[Any, Compiled] = {}
-    for shape in shapes:
-        for dtype in DTYPES:
-            for layout in ("nchw", "nhwc"):
-                for name, launch, dtypes in launches(shape, dtype, layout):
-                    what = specialisation(launch, dtypes)
-                    constants = {key: value for key, value in launch.values.items() if key.isupper()}
-                    for capability in capabilities:
-                        identity = name, capability, repr(what)
-                        if identity not in known:
-                            known[identity] = compiled_for(launch.kernel, what, dtypes[0].itemsize, capability)
-                        yield {
-                            "kernel": name,
-                            "shape": shape,
-                            "dtype": str(dtype).removeprefix("torch."),
-                            "layout": layout,
-                            "capability": capability,
-                            "warps": launch.warps,
-                            "constants": constants,
-                            **asdict(known[identity]),
-                        }
+    cases = itertools.product(shapes, DTYPES, ("nchw", "nhwc"))
+    for shape, dtype, layout in cases:
+        for name, launch, dtypes in launches(shape, dtype, layout):
+            what = specialisation(launch, dtypes)
+            constants = {key: value for key, value in launch.values.items() if key.isupper()}
+            for capability in capabilities:
+                identity = name, capability, repr(what)
+                if identity not in known:
+                    known[identity] = compiled_for(launch.kernel, what, dtypes[0].itemsize, capability)
+                found, gpu = known[identity], DEVICES[capability]
+                streams = 0 if name == "sum_partials" else 2 if name == "gate_backward" else 1
+                yield {
+                    "kernel": name,
+                    "shape": shape,
+                    "dtype": str(dtype).removeprefix("torch."),
+                    "layout": layout,
+                    "capability": capability,
+                    "warps": launch.warps,
+                    "constants": constants,
+                    "in_flight": in_flight(gpu, launch, found) if streams else 0,
+                    "reads": streams * math.prod(shape) * dtype.itemsize // gpu.multiprocessors,
+                    **asdict(found),
+                }
 
 
 def _for_one(capability: int) -> list[dict[str, Any]]:
@@ -236,13 +311,20 @@ def table(rows: list[dict[str, Any]]) -> str:
         "Registers per thread, bytes of shared memory per program, bytes spilled per thread, instructions per element (of",
         "the loop around the loads, or of the whole kernel where there is no loop; in all for sum_partials), every",
         "branch taken: an upper bound.",
+        "In flight: KB of feature maps that a multiprocessor has asked for and not yet waited for, at most: of the programs",
+        "that reside on it, or of those there are if they are fewer, and of the lanes that hold elements; on "
+        + ", ".join(f"{gpu.name} ({gpu.in_flight / 1024:.0f} KB keep its memory busy)" for gpu in DEVICES.values())
+        + ".",
         "",
-        "| kernel | dtype | shape | layout | warps | constants | registers | shared memory | spilled | instructions |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "| kernel | dtype | shape | layout | warps | constants | registers | shared memory | spilled | instructions "
+        "| in flight |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for key, found in lines.items():
         names = ("registers", "shared", "stack", "instructions")
-        columns = (" / ".join(str(row[name]) for row in found.values()) for name in names)
+        columns = [" / ".join(str(row[name]) for row in found.values()) for name in names]
+        reads = key[0] != "sum_partials"
+        columns.append(" / ".join(f"{row['in_flight'] / 1024:.0f}" for row in found.values()) if reads else "")
         text.append("| " + " | ".join(map(str, (*key, *columns))) + " |")
     return "\n".join([*text, ""])
 

@@ -62,6 +62,13 @@ def test_machine_code_of_two_architectures(kernels: list) -> None:
     check_machine_code(kernels)
 
 
+def test_the_last_architecture_comes_as_ptx_too(library: Path) -> None:
+    """From which the driver compiles for GPUs that came later."""
+    command = [cuda_kernels.cuobjdump(), "-lptx", str(library)]
+    listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert set(re.findall(r"sm_\d+", listed)) == {"sm_90"}
+
+
 def test_16_bit_kernels_use_the_hardware_exponential(kernels: list) -> None:
     for kernel in kernels:
         if kernel.operation == "gate" and kernel.dtype in ("bfloat16", "float16") and kernel.vector > 1:

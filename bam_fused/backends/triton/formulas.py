@@ -124,9 +124,42 @@ def as_matrix(tile, columns, TILE_ROWS: tl.constexpr, TILE_COLUMNS: tl.constexpr
 
 
 @triton.jit
-def of_row(values, row, TILE_ROWS: tl.constexpr, DENSE: tl.constexpr):
-    """One value per row as one per lane; through shared memory if the tile is dense."""
-    if DENSE:
-        return tl.gather(values, tl.minimum(row, TILE_ROWS - 1), 0)
-    else:
-        return values
+def vectors_across_rows(slot, columns, WIDTH: tl.constexpr):
+    """Where vectors of a run over whole rows lie, each across the end of one row at most (columns >= WIDTH).
+
+    The row in which a vector begins, and for its lanes the column and whether they are over the end, in the next row.
+    """
+    row = slot * WIDTH // columns
+    column = slot * WIDTH - row * columns + tl.arange(0, WIDTH)[None, :]
+    over = column >= columns
+    return row, tl.where(over, column - columns, column), over
+
+
+@triton.jit
+def of_vectors(values, row, over):
+    """One value per row as one per lane of such vectors.
+
+    Through shared memory: the barrier keeps the assembler from computing on one tile before it has issued the loads of all.
+    """
+    ROWS: tl.constexpr = values.shape[0]
+    row = tl.reshape(row, [row.shape[0]])
+    own = tl.gather(values, tl.minimum(row, ROWS - 1), 0)
+    return tl.where(over, tl.gather(values, tl.minimum(row + 1, ROWS - 1), 0)[:, None], own[:, None])
+
+
+@triton.jit
+def sum_rows_of_vectors(values, over, columns, TILE_ROWS: tl.constexpr, ROW_VECTORS: tl.constexpr):
+    """The sums of the rows over which such vectors run, (vectors, WIDTH), of which at most ROW_VECTORS begin in one row.
+
+    Each vector is summed up to the end of its row and beyond it: these two sums alone go through shared memory.
+    """
+    VECTORS: tl.constexpr = values.shape[0]
+    WIDTH: tl.constexpr = values.shape[1]
+    own, next_row = tl.sum(tl.where(over, 0.0, values), 1), tl.sum(tl.where(over, values, 0.0), 1)
+    row = tl.arange(0, TILE_ROWS)
+    first = (row * columns + WIDTH - 1) // WIDTH  # vectors that begin in the row
+    end = ((row + 1) * columns + WIDTH - 1) // WIDTH
+    at = first[:, None] + tl.arange(0, ROW_VECTORS)[None, :]
+    inner = tl.gather(own, tl.reshape(tl.minimum(at, VECTORS - 1), [TILE_ROWS * ROW_VECTORS]), 0)
+    total = tl.sum(tl.where(at < end[:, None], tl.reshape(inner, [TILE_ROWS, ROW_VECTORS]), 0.0), 1)
+    return total + tl.where(row > 0, tl.gather(next_row, tl.maximum(first - 1, 0), 0), 0.0)

@@ -3,6 +3,7 @@
 Rows are taken in groups, each one run of vectors of 16 bytes; a program holds a tile of such a run and walks from group to
 group. A lane then meets the same columns in every group: their logits are loaded and converted once, and only row logits
 come with each vector, one, or two where rows do not begin at a multiple of the vector and it may run across the end of one.
+The loads of several groups are issued before the first is computed on: that many are in flight.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import triton.language as tl
 from torch import Tensor
 
 from bam_fused.backends.triton import heuristics
-from bam_fused.backends.triton.formulas import combine_logits, sigmoid
+from bam_fused.backends.triton.formulas import combine_logits, sigmoid, vectors_across_rows
 from bam_fused.backends.triton.heuristics import PointwiseConfig, check_config
 from bam_fused.backends.triton.launch import Description, Launch, describe, stand_in
 from bam_fused.backends.triton.matrices import (
@@ -34,6 +35,13 @@ SIZES = ["rows", "columns", "group_vectors", "tiles", "splits", "walk"]
 STRIDES = ["x_sample", "x_row", "out_sample", "out_row", "u_sample", "v_sample"]
 
 
+def _registers(combine: str, dtype: torch.dtype, crossing: bool) -> int:
+    """The most for a thread: what leaves room for eight, seven or six programs of 128, with 64 bytes under way for each."""
+    if combine == "max":
+        return 80
+    return 72 if crossing and dtype == torch.float32 else 64
+
+
 @triton.jit(do_not_specialize=SIZES + STRIDES)
 def gate_kernel(
     x_ptr,
@@ -45,7 +53,7 @@ def gate_kernel(
     group_vectors,
     tiles,  # of a group
     splits,  # of the walk over the groups
-    walk,  # groups of one split
+    walk,  # steps of one split
     x_sample,
     x_row,
     out_sample,
@@ -59,6 +67,7 @@ def gate_kernel(
     V_WIDTH: tl.constexpr,
     VECTORS: tl.constexpr,  # of a tile
     GROUP_ROWS: tl.constexpr,
+    UNROLL: tl.constexpr,  # groups of a step, all of which are loaded first
     CROSSING: tl.constexpr,  # vectors run across rows; x and out are dense; columns, x_row and out_row count elements
     FAR: tl.constexpr,  # offsets within a group need 64 bits
 ):
@@ -73,10 +82,7 @@ def gate_kernel(
     slot = slot.to(tl.int64) if FAR else slot
     lane = tl.arange(0, WIDTH)[None, :]
     if CROSSING:
-        row = slot * WIDTH // columns
-        column = slot * WIDTH - row * columns + lane
-        over = column >= columns
-        v_at = tl.where(over, column - columns, column)
+        row, v_at, over = vectors_across_rows(slot, columns, WIDTH)
         x_at = slot * WIDTH + lane
         out_at = x_at
     else:
@@ -92,23 +98,28 @@ def gate_kernel(
     out_ptr += n * out_sample * WIDTH
     u_ptr += n * u_sample
 
-    for group in range(split * walk, tl.minimum((split + 1) * walk, tl.cdiv(rows, GROUP_ROWS))):
-        first_row = group * GROUP_ROWS
-        rows_left = tl.minimum(rows - first_row, GROUP_ROWS).to(tl.int32)
-        live = inside & (row < rows_left)
-        u_group = u_ptr + first_row * u_row
-        u = tl.load(u_group + u_at, live, 0.0, eviction_policy="evict_last").to(COMPUTE)
-        # The hint stands on a product that the compiler keeps.
-        x = tl.load(
-            x_ptr + tl.multiple_of(first_row * UNIT * x_row, WIDTH) + x_at, live, 0.0, eviction_policy="evict_first"
-        )
-        x = x.to(COMPUTE)
-        if CROSSING:
-            next_u = tl.load(u_group + u_row + u_at, live & (row + 1 < rows_left), 0.0, eviction_policy="evict_last")
-            u = tl.where(over, next_u.to(COMPUTE), u)
-        out = x + x * sigmoid(combine_logits(u, v, COMBINE), x_ptr.dtype.element_ty.primitive_bitwidth == 16)
-        out_group = out_ptr + tl.multiple_of(first_row * UNIT * out_row, WIDTH)
-        tl.store(out_group + out_at, out.to(out_ptr.dtype.element_ty), live)
+    for step in range(split * walk, tl.minimum((split + 1) * walk, tl.cdiv(rows, GROUP_ROWS * UNROLL))):
+        loaded = ()
+        for part in tl.static_range(UNROLL):
+            first_row = (step * UNROLL + part) * GROUP_ROWS
+            rows_left = tl.minimum(rows - first_row, GROUP_ROWS).to(tl.int32)
+            live = inside & (row < rows_left)
+            # Row logits without a hint: the code for one is five instructions a load, and they stay in the cache without.
+            u_group = u_ptr + first_row * u_row
+            u = tl.load(u_group + u_at, live, 0.0)
+            next_u = tl.load(u_group + u_row + u_at, live & (row + 1 < rows_left), 0.0) if CROSSING else u
+            # The hint of a multiple stands on a product that the compiler keeps.
+            x_group = x_ptr + tl.multiple_of(first_row * UNIT * x_row, WIDTH)
+            x = tl.load(x_group + x_at, live, 0.0, eviction_policy="evict_first")
+            loaded += ((live, u, next_u, x),)  # type: ignore[assignment]  # Triton unrolls this
+        for part in tl.static_range(UNROLL):
+            live, u, next_u, x = loaded[part]
+            u = tl.where(over, next_u, u).to(COMPUTE) if CROSSING else u.to(COMPUTE)
+            x = x.to(COMPUTE)
+            out = x + x * sigmoid(combine_logits(u, v, COMBINE), x_ptr.dtype.element_ty.primitive_bitwidth == 16)
+            first_row = (step * UNROLL + part) * GROUP_ROWS
+            out_group = out_ptr + tl.multiple_of(first_row * UNIT * out_row, WIDTH)
+            tl.store(out_group + out_at, out.to(out_ptr.dtype.element_ty), live)
 
 
 @dataclass(frozen=True)
@@ -155,18 +166,19 @@ def prepare(
     check_config(config, view)
     group_rows = triton.cdiv(config.group_rows, row_step) * row_step
     group_vectors = group_rows * view.columns // width
-    tiles, groups = triton.cdiv(group_vectors, config.vectors), triton.cdiv(view.rows, group_rows)
+    tiles, steps = triton.cdiv(group_vectors, config.vectors), triton.cdiv(view.rows, group_rows * config.unroll)
     launch = Launch(
         gate_kernel,
         device,
         grid=view.batch * tiles * config.splits,
         warps=config.warps,
+        registers=_registers(combine, dtype, crossing),
         rows=view.rows,
         columns=view.columns // unit,
         group_vectors=group_vectors,
         tiles=tiles,
         splits=config.splits,
-        walk=triton.cdiv(groups, config.splits),
+        walk=triton.cdiv(steps, config.splits),
         x_sample=x_sample // width,
         x_row=x_row // unit,
         out_sample=out_sample // width,
@@ -180,6 +192,7 @@ def prepare(
         V_WIDTH=v_width,
         VECTORS=config.vectors,
         GROUP_ROWS=group_rows,
+        UNROLL=config.unroll,
         CROSSING=crossing,
         FAR=max(tiles * config.vectors * width * max(1, v[1]), group_rows * max(x_row, out_row, u[1])) >= 2**31,
     )

@@ -2,7 +2,8 @@
 
 A program walks down the rows of a matrix in tiles. The sum over a tile's columns, the gradient of the row logits, is
 complete when the tile spans the matrix and is a partial sum otherwise; the sum over rows builds up in registers, lane by
-lane, and is reduced once at the end of the walk. Partial sums go to a workspace and are added in fixed order.
+lane, and is reduced once at the end of the walk. Partial sums go to a workspace and are added in fixed order. The loads
+of several tiles are issued before the first is computed on: that many are in flight.
 """
 
 from __future__ import annotations
@@ -19,12 +20,13 @@ from bam_fused.backends.triton import heuristics
 from bam_fused.backends.triton.formulas import (
     as_matrix,
     combine_logits,
-    of_row,
+    of_vectors,
     sigmoid_and_slope,
     split_gradient,
+    sum_rows_of_vectors,
     tile_indices,
-    tile_mask,
     tile_offsets,
+    vectors_across_rows,
 )
 from bam_fused.backends.triton.heuristics import TileConfig, check_config
 from bam_fused.backends.triton.launch import Description, Launch, check_like_x, describe, stand_in
@@ -43,6 +45,13 @@ SIZES = ["rows", "columns", "column_splits", "splits", "walk"]
 STRIDES = ["grad_sample", "grad_row", "x_sample", "x_row", "dx_sample", "dx_row", "u_sample", "v_sample"]
 
 
+def _registers(combine: str, dtype: torch.dtype, dense: bool) -> int:
+    """The most for a thread: what leaves room for seven, six or five programs of 128, with 64 bytes under way for each."""
+    if combine != "sum" or dtype == torch.float64:
+        return 96
+    return 72 if dtype == torch.float32 and not dense else 80
+
+
 @triton.jit(do_not_specialize=SIZES + STRIDES)
 def gate_backward_kernel(
     grad_ptr,
@@ -56,7 +65,7 @@ def gate_backward_kernel(
     columns,  # this and the strides of x and dx count WIDTH elements; if DENSE, only those over the batch do
     column_splits,  # of columns
     splits,  # of the walk down the rows
-    walk,  # tiles of one split
+    walk,  # steps of one split
     grad_sample,  # grad's strides count GRAD_WIDTH elements likewise
     grad_row,
     x_sample,
@@ -73,6 +82,7 @@ def gate_backward_kernel(
     GRAD_COLUMN: tl.constexpr,  # grad's stride over columns, 1, or 0 where it is broadcast
     TILE_ROWS: tl.constexpr,
     TILE_COLUMNS: tl.constexpr,
+    UNROLL: tl.constexpr,  # tiles of a step, all of which are loaded first
     DENSE: tl.constexpr,
     FAR: tl.constexpr,  # offsets within a tile need 64 bits
 ):
@@ -93,14 +103,22 @@ def gate_backward_kernel(
     first_column = column_split * TILE_COLUMNS
     columns_left = length - first_column
 
-    row, column = tile_indices(length, TILE_ROWS, TILE_COLUMNS, DENSE)
+    if DENSE:  # a run of vectors
+        VECTORS: tl.constexpr = TILE_ROWS * TILE_COLUMNS // WIDTH
+        slot = tl.arange(0, VECTORS)[:, None]
+        row, column, over = vectors_across_rows(slot, length, WIDTH)
+        x_at = slot * WIDTH + tl.arange(0, WIDTH)[None, :]
+        dx_at = x_at
+        grad_at = x_at
+    else:
+        row, column = tile_indices(length, TILE_ROWS, TILE_COLUMNS, False)
+        x_at = tile_offsets(row, column, x_row, UNIT, TILE_ROWS, TILE_COLUMNS, False, FAR)
+        dx_at = tile_offsets(row, column, dx_row, UNIT, TILE_ROWS, TILE_COLUMNS, False, FAR)
+        grad_at = tile_offsets(row, column * GRAD_COLUMN, grad_row, GRAD_UNIT, TILE_ROWS, TILE_COLUMNS, False, FAR)
     in_column = column < columns_left
-    x_at = tile_offsets(row, column, x_row, UNIT, TILE_ROWS, TILE_COLUMNS, DENSE, FAR)
     # Not (1, TILE_COLUMNS): loads of a shape share a layout; another one here would have the compiler do everything twice.
     v_at = tl.broadcast_to(n * v_sample + (first_column + column) * v_column, x_at.shape)
     v = tl.load(v_ptr + v_at, tl.broadcast_to(in_column, x_at.shape), 0.0, eviction_policy="evict_last").to(COMPUTE)
-    dx_at = tile_offsets(row, column, dx_row, UNIT, TILE_ROWS, TILE_COLUMNS, DENSE, FAR)
-    grad_at = tile_offsets(row, column * GRAD_COLUMN, grad_row, GRAD_UNIT, TILE_ROWS, TILE_COLUMNS, DENSE, FAR)
     each_row = tl.arange(0, TILE_ROWS) if DENSE else row
     u_at = each_row.to(tl.int64) * u_row if FAR else each_row * u_row
     x_ptr += n * x_sample * WIDTH + first_column
@@ -109,31 +127,41 @@ def gate_backward_kernel(
     u_ptr += n * u_sample
     dv = tl.zeros(x_at.shape, COMPUTE)
 
-    for step in range(split * walk, tl.minimum((split + 1) * walk, tl.cdiv(rows.to(tl.int64), TILE_ROWS))):
-        first_row = step * TILE_ROWS
-        rows_left = rows - first_row
-        live = tile_mask(row, column, rows_left, columns_left, WIDTH, TILE_ROWS, TILE_COLUMNS, DENSE)
-        # The hints stand on products that the compiler keeps: one by a UNIT of 1 would vanish, and its hint with it.
-        x_tile = x_ptr + tl.multiple_of(first_row * UNIT * x_row, WIDTH)
-        dx_tile = dx_ptr + tl.multiple_of(first_row * UNIT * dx_row, WIDTH)
-        grad_tile = grad_ptr + tl.multiple_of(first_row * GRAD_UNIT * grad_row, GRAD_WIDTH)
-        u_tile = u_ptr + first_row * u_row
-        u = tl.load(u_tile + u_at, each_row < rows_left, 0.0, eviction_policy="evict_last").to(COMPUTE)
-        u = of_row(u, row, TILE_ROWS, DENSE)
-        x = tl.load(x_tile + x_at, live, 0.0, eviction_policy="evict_first").to(COMPUTE)
-        grad = tl.load(grad_tile + grad_at, live, 0.0, eviction_policy="evict_first").to(COMPUTE)
+    for step in range(split * walk, tl.minimum((split + 1) * walk, tl.cdiv(rows.to(tl.int64), TILE_ROWS * UNROLL))):
+        loaded = ()
+        for part in tl.static_range(UNROLL):
+            first_row = (step * UNROLL + part) * TILE_ROWS
+            rows_left = rows - first_row
+            if DENSE:
+                live = slot < (tl.minimum(rows_left, TILE_ROWS) * length // WIDTH).to(tl.int32)
+            else:
+                live = (row < rows_left) & in_column
+            # The hints stand on products that the compiler keeps: one by a UNIT of 1 would vanish, and its hint with it.
+            x_tile = x_ptr + tl.multiple_of(first_row * UNIT * x_row, WIDTH)
+            grad_tile = grad_ptr + tl.multiple_of(first_row * GRAD_UNIT * grad_row, GRAD_WIDTH)
+            u = tl.load(u_ptr + first_row * u_row + u_at, each_row < rows_left, 0.0)  # without a hint, as in gate.py
+            x = tl.load(x_tile + x_at, live, 0.0, eviction_policy="evict_first")
+            grad = tl.load(grad_tile + grad_at, live, 0.0, eviction_policy="evict_first")
+            loaded += ((live, u, x, grad),)  # type: ignore[assignment]  # Triton unrolls this
+        for part in tl.static_range(UNROLL):
+            live, u, x, grad = loaded[part]
+            u = of_vectors(u, row, over).to(COMPUTE) if DENSE else u.to(COMPUTE)
+            x, grad = x.to(COMPUTE), grad.to(COMPUTE)
+            s, slope = sigmoid_and_slope(combine_logits(u, v, COMBINE), SHORT)
+            first_row = (step * UNROLL + part) * TILE_ROWS
+            dx_tile = dx_ptr + tl.multiple_of(first_row * UNIT * dx_row, WIDTH)
+            tl.store(dx_tile + dx_at, (grad * (1.0 + s)).to(dx_ptr.dtype.element_ty), live)
+            t = tl.where(live, grad * x * slope, 0.0)  # a logit of a lane past the edge may be NaN
+            to_u, to_v = split_gradient(t, u, v, COMBINE)
+            dv += to_v
+            du = sum_rows_of_vectors(to_u, over, length, TILE_ROWS, TILE_COLUMNS // WIDTH) if DENSE else tl.sum(to_u, 1)
+            at = first_row + tl.arange(0, TILE_ROWS)
+            du_at = (n * column_splits + column_split) * rows + at
+            tl.store(du_ptr + du_at, du.to(du_ptr.dtype.element_ty), at < rows)
 
-        s, slope = sigmoid_and_slope(combine_logits(u, v, COMBINE), SHORT)
-        tl.store(dx_tile + dx_at, (grad * (1.0 + s)).to(dx_ptr.dtype.element_ty), live)
-        t = tl.where(live, grad * x * slope, 0.0)  # a logit of a lane past the edge may be NaN
-        to_u, to_v = split_gradient(t, u, v, COMBINE)
-        dv += to_v
-        du = tl.sum(as_matrix(to_u, length, TILE_ROWS, TILE_COLUMNS, DENSE), 1)
-        at = first_row + tl.arange(0, TILE_ROWS)
-        du_at = (n * column_splits + column_split) * rows + at
-        tl.store(du_ptr + du_at, du.to(du_ptr.dtype.element_ty), at < rows)
-
-    total = tl.sum(as_matrix(dv, length, TILE_ROWS, TILE_COLUMNS, DENSE), 0)
+    if DENSE:
+        dv = as_matrix(tl.reshape(dv, [TILE_ROWS * TILE_COLUMNS]), length, TILE_ROWS, TILE_COLUMNS, True)
+    total = tl.sum(dv, 0)
     at = first_column + tl.arange(0, TILE_COLUMNS)
     dv_at = (n * splits + split) * length + at
     tl.store(dv_ptr + dv_at, total.to(dv_ptr.dtype.element_ty), at < length)
@@ -187,24 +215,27 @@ def prepare(
         config = heuristics.gate_backward(view, dtype, device, dense, sample_strides)
     check_config(config, view, dense)
     if config.dense:
-        width = grad_width = vector_width(
-            dtype, view.rows * view.columns, config.tile_rows * view.columns, *sample_strides
+        width = grad_width = min(
+            vector_width(dtype, view.rows * view.columns, config.tile_rows * view.columns, *sample_strides),
+            1 << (view.columns.bit_length() - 1),  # a vector meets two rows at most
         )
     else:
         width = vector_width(dtype, view.columns, x_sample, x_row, dx_sample, dx_row)
         grad_width = vector_width(dtype, grad_sample, grad_row) if grad_column == 1 else 1
     unit, grad_unit = (1, 1) if config.dense else (width, grad_width)
-    column_splits, tiles = triton.cdiv(view.columns, config.tile_columns), triton.cdiv(view.rows, config.tile_rows)
+    column_splits = triton.cdiv(view.columns, config.tile_columns)
+    steps = triton.cdiv(view.rows, config.tile_rows * config.unroll)
     launch = Launch(
         gate_backward_kernel,
         device,
         grid=view.batch * column_splits * config.splits,
         warps=config.warps,
+        registers=_registers(combine, dtype, config.dense),
         rows=view.rows,
         columns=view.columns // unit,
         column_splits=column_splits,
         splits=config.splits,
-        walk=triton.cdiv(tiles, config.splits),
+        walk=triton.cdiv(steps, config.splits),
         grad_sample=grad_sample // grad_width,
         grad_row=grad_row // grad_unit,
         x_sample=x_sample // width,
@@ -221,6 +252,7 @@ def prepare(
         GRAD_COLUMN=grad_column,
         TILE_ROWS=config.tile_rows,
         TILE_COLUMNS=config.tile_columns,
+        UNROLL=config.unroll,
         DENSE=config.dense,
         FAR=config.tile_rows * max(x_row, dx_row, grad_row, u[1]) >= 2**31,
     )

@@ -1,7 +1,8 @@
 """global_avg_pool: the mean of every channel over H and W, one read of x.
 
 In NCHW the channels are the rows of a matrix and a program walks along them, in NHWC they are the columns and it walks
-down them. Sums build up in registers, lane by lane, and are reduced once at the end of the walk.
+down them. Sums build up in registers, lane by lane, and are reduced once at the end of the walk. The loads of several
+tiles are issued before the first is added: that many are in flight. They leave x in the cache: it is read again.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from bam_fused.backends.triton.matrices import matrices, matrix_strides, orienta
 from bam_fused.backends.triton.partials import Sums
 from bam_fused.checks import check_feature_map
 
+REGISTERS = 64  # eight programs of 128 threads on a multiprocessor
+
 
 @triton.jit(
     do_not_specialize=["rows", "columns", "channel_tiles", "tiles", "splits", "walk", "x_sample", "x_row", "divisor"]
@@ -34,7 +37,7 @@ def global_avg_pool_kernel(
     channel_tiles,  # of channels
     tiles,  # of the walk over H and W
     splits,  # of this walk
-    walk,  # tiles of one split
+    walk,  # steps of one split
     x_sample,
     x_row,
     divisor,
@@ -42,6 +45,7 @@ def global_avg_pool_kernel(
     WIDTH: tl.constexpr,
     TILE_ROWS: tl.constexpr,
     TILE_COLUMNS: tl.constexpr,
+    UNROLL: tl.constexpr,  # tiles of a step, all of which are loaded first
     DENSE: tl.constexpr,
     FAR: tl.constexpr,  # offsets within a tile need 64 bits
 ):
@@ -57,12 +61,18 @@ def global_avg_pool_kernel(
     x_at = tile_offsets(row, column, x_row, UNIT, TILE_ROWS, TILE_COLUMNS, DENSE, FAR)
     x_ptr += n * x_sample * WIDTH
     sums = tl.zeros(x_at.shape, COMPUTE)
-    for step in range(split * walk, tl.minimum((split + 1) * walk, tiles)):
-        first_row = (channel_tile if ALONG_ROWS else step) * TILE_ROWS
-        first_column = (step if ALONG_ROWS else channel_tile) * TILE_COLUMNS
-        live = tile_mask(row, column, rows - first_row, length - first_column, WIDTH, TILE_ROWS, TILE_COLUMNS, DENSE)
-        x_tile = x_ptr + tl.multiple_of(first_row * UNIT * x_row, WIDTH) + first_column
-        sums += tl.load(x_tile + x_at, live, 0.0, eviction_policy="evict_first").to(COMPUTE)
+    for step in range(split * walk, tl.minimum((split + 1) * walk, tl.cdiv(tiles, UNROLL))):
+        loaded = ()
+        for part in tl.static_range(UNROLL):
+            tile = step * UNROLL + part
+            first_row = (channel_tile if ALONG_ROWS else tile) * TILE_ROWS
+            first_column = (tile if ALONG_ROWS else channel_tile) * TILE_COLUMNS
+            rows_left, columns_left = rows - first_row, length - first_column
+            live = tile_mask(row, column, rows_left, columns_left, WIDTH, TILE_ROWS, TILE_COLUMNS, DENSE)
+            x_tile = x_ptr + tl.multiple_of(first_row * UNIT * x_row, WIDTH) + first_column
+            loaded += (tl.load(x_tile + x_at, live, 0.0),)  # type: ignore[assignment]  # Triton unrolls this
+        for part in tl.static_range(UNROLL):
+            sums += loaded[part].to(COMPUTE)
 
     CHANNELS: tl.constexpr = TILE_ROWS if ALONG_ROWS else TILE_COLUMNS
     total = tl.sum(as_matrix(sums, length, TILE_ROWS, TILE_COLUMNS, DENSE), 1 if ALONG_ROWS else 0)
@@ -113,12 +123,13 @@ def prepare(x: Description, config: TileConfig | None = None) -> Prepared | None
         device,
         grid=view.batch * channel_tiles * config.splits,
         warps=config.warps,
+        registers=REGISTERS,
         rows=view.rows,
         columns=view.columns // unit,
         channel_tiles=channel_tiles,
         tiles=tiles,
         splits=config.splits,
-        walk=triton.cdiv(tiles, config.splits),
+        walk=triton.cdiv(triton.cdiv(tiles, config.unroll), config.splits),
         x_sample=sample // width,
         x_row=row // unit,
         divisor=sums.kernel_divisor,
@@ -126,6 +137,7 @@ def prepare(x: Description, config: TileConfig | None = None) -> Prepared | None
         WIDTH=width,
         TILE_ROWS=config.tile_rows,
         TILE_COLUMNS=config.tile_columns,
+        UNROLL=config.unroll,
         DENSE=config.dense,
         FAR=config.tile_rows * row >= 2**31,
     )

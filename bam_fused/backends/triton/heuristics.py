@@ -1,8 +1,9 @@
 """Block sizes, warps and splits for a shape, dtype and layout: fixed rules, so that nothing is ever tuned at run time.
 
-The rules follow from what has to be in flight on an NVIDIA GPU of the 2020s to keep its memory busy (16 to 64 KB per SM;
-at 1,024 threads per SM each must have 16 to 64 bytes under way). They have not been measured on a GPU. A
-table that the tuning command has measured on the device at hand goes first: see tuned.py.
+The rules follow from what has to be in flight on an NVIDIA GPU of the 2020s to keep its memory busy (16 to 64 KB per
+multiprocessor; at 768 or 1,024 threads on one, each must have 64 bytes under way): benchmarks/static/triton_kernels.md has
+what is. They have not been measured on a GPU. A table that the tuning command has measured on the device at hand goes
+first: see tuned.py.
 
 How a sample's sums are cut depends on the sample, never on how many there are beside it, so neither do their bits. The pool
 is cut as a batch of one wants it, the backward, which trains, as a batch of BATCH does; other batches take the same.
@@ -22,13 +23,19 @@ import torch
 from bam_fused.backends.triton import tuned
 from bam_fused.backends.triton.matrices import VECTOR_BYTES, Integers, Matrices, vector_width
 
-PROGRAMS = 1056  # enough to fill a GPU of about 132 multiprocessors with eight programs each: 32 KB in flight on each
+PROGRAMS = 1056  # enough to fill a GPU of about 132 multiprocessors with eight programs each
 WARPS = 4
-PROGRAM_BYTES = 4096  # of a feature map that a program of 128 threads has under way: 32 bytes for each of them
-BACKWARD_ELEMENTS = 1024  # of a tile, eight for each thread, which fit in 64 registers with the two gradients' sums
+THREADS = 32 * WARPS
+GATE_UNROLL = 4  # tiles of one vector for each thread: 64 bytes of x under way
+BACKWARD_UNROLL = 2  # of x and grad: 64 bytes
+DENSE_UNROLL = 3  # the same where a quarter of the lanes is idle
+POOL_UNROLL = (4, 8)  # as fits the walk
 LARGEST_DENSE_TILE = 4096  # elements; a larger one would leave too few registers to each thread
 LONGEST_WALK = 8  # groups: by then what a program does before the first of them costs next to nothing
+LONGEST_SUM = 16  # steps of a walk that sums: a few samples of a large map want more programs than a batch of BATCH
+SHORTEST_WALK = 2  # steps of the pool: halving a walk of fewer saves less than adding its two sums up costs
 WELL_USED = 0.9  # of a tile's lanes
+POOL_WELL_USED = 0.87  # of the tiles of its steps: idle ones cost no memory, and the pool has instructions to spare
 MOST_TILES = 8  # of a group of rows
 BATCH = 32
 SMALL_BYTES = 2**24  # below this size of such a batch its partial sums stay in the level-2 cache
@@ -44,11 +51,12 @@ class PointwiseConfig:
     vectors: int
     splits: int
     warps: int
+    unroll: int = 1  # groups whose loads are issued before the first is computed on
 
     def fits(self, view: Matrices) -> bool:
         """Whether a kernel can run with it."""
         powers = all(_is_power_of_two(size) for size in (self.vectors, self.warps))
-        return powers and self.group_rows >= 1 and self.splits >= 1
+        return powers and min(self.group_rows, self.splits, self.unroll) >= 1
 
 
 @dataclass(frozen=True)
@@ -60,12 +68,13 @@ class TileConfig:
     dense: bool
     splits: int
     warps: int
+    unroll: int = 1  # tiles whose loads are issued before the first is computed on
 
     def fits(self, view: Matrices) -> bool:
         """Whether a kernel can run with it: a dense tile holds whole rows."""
         sizes = self.tile_rows, self.tile_columns, self.warps
         whole_rows = not self.dense or self.tile_columns >= view.columns
-        return all(_is_power_of_two(size) for size in sizes) and self.splits >= 1 and whole_rows
+        return all(_is_power_of_two(size) for size in sizes) and min(self.splits, self.unroll) >= 1 and whole_rows
 
 
 def check_config(config: PointwiseConfig | TileConfig, view: Matrices, may_be_dense: bool = False) -> None:
@@ -77,20 +86,19 @@ def check_config(config: PointwiseConfig | TileConfig, view: Matrices, may_be_de
 
 
 def gate(view: Matrices, dtype: torch.dtype, device: torch.device, width: int, row_step: int) -> PointwiseConfig:
-    """For `gate`: two vectors per thread, and walks as long as programs enough are left to fill the GPU.
+    """For `gate`: as many groups at once and walks as long as programs enough are left to fill the GPU.
 
     `width`: the elements of a vector; `row_step`: the rows after which a vector begins at the beginning of a row again.
     """
     measured = tuned.lookup("gate", view, dtype, device, PointwiseConfig)
     if measured is not None:
         return measured
-    vectors = PROGRAM_BYTES // VECTOR_BYTES
-    if view.batch * view.rows * view.columns < PROGRAMS * vectors * width:
-        vectors //= 2
-    group_rows = _group_rows(view, vectors * width, row_step)
-    groups, tiles = _cover(view.rows, group_rows), _cover(group_rows * view.columns, vectors * width)
-    walk = max(1, min(LONGEST_WALK, view.batch * tiles * groups // PROGRAMS))
-    return PointwiseConfig(group_rows, vectors, _cover(groups, walk), WARPS)
+    group_rows = _group_rows(view, THREADS * width, row_step)
+    groups, tiles = _cover(view.rows, group_rows), view.batch * _cover(group_rows * view.columns, THREADS * width)
+    unroll = next((n for n in range(GATE_UNROLL, 1, -1) if tiles * _cover(groups, n) >= PROGRAMS), 1)
+    steps = _cover(groups, unroll)
+    walk = max(1, min(LONGEST_WALK // unroll, tiles * steps // PROGRAMS))
+    return PointwiseConfig(group_rows, THREADS, _cover(steps, walk), WARPS, unroll)
 
 
 def _group_rows(view: Matrices, elements: int, row_step: int) -> int:
@@ -115,15 +123,18 @@ def gate_backward(
     measured = tuned.lookup("gate_backward", view, dtype, device, TileConfig)
     if measured is not None and (may_be_dense or not measured.dense):
         return measured
-    elements = BACKWARD_ELEMENTS if dtype != torch.float64 else BACKWARD_ELEMENTS // 2
     small = BATCH * view.rows * view.columns * dtype.itemsize < SMALL_BYTES
     workspace = _workspace_elements(view, dtype, SMALL_WORKSPACE_SHARE if small else WORKSPACE_SHARE)
+    vectors = THREADS * VECTOR_BYTES // dtype.itemsize
     choices = []
-    for tile in _tiles(view, dtype, elements, may_be_dense, sample_strides):
+    # A row of the tile within a warp: sums of wider ones go through shared memory.
+    for tile in _tiles(view, dtype, (vectors, vectors), vectors // WARPS, may_be_dense, sample_strides):
+        unroll = min(DENSE_UNROLL if tile.dense else BACKWARD_UNROLL, _cover(view.rows, tile.tile_rows))
         column_splits = _cover(view.columns, tile.tile_columns)
         row_sums = column_splits * view.rows if column_splits > 1 else 0
         affordable = int((workspace - row_sums) // view.columns)
-        choices.append(_split(tile, _cover(view.rows, tile.tile_rows), BATCH * column_splits, affordable))
+        steps = _cover(view.rows, tile.tile_rows * unroll)
+        choices.append(_split(replace(tile, unroll=unroll), steps, BATCH * column_splits, affordable))
     return _first_to_fill(choices)
 
 
@@ -137,35 +148,60 @@ def global_avg_pool(
     workspace = (
         _workspace_elements(view, dtype, WORKSPACE_SHARE) / 2
     )  # written and read again beside one pass over x, not three
+    vectors = THREADS * VECTOR_BYTES // dtype.itemsize
     choices = []
-    for tile in _tiles(view, dtype, PROGRAM_BYTES // dtype.itemsize, may_be_dense, sample_strides):
+    for tile in _tiles(view, dtype, (vectors, POOL_UNROLL[0] * vectors), 512, may_be_dense, sample_strides):
+        if view.rows_are_channels and not tile.dense:  # a walk of few tiles has rows of several
+            rows = tile.tile_rows * max(1, POOL_UNROLL[0] // _cover(view.columns, tile.tile_columns))
+            tile = replace(tile, tile_rows=min(_power_of_two(rows), _power_of_two(view.rows)))
         down, along = _cover(view.rows, tile.tile_rows), _cover(view.columns, tile.tile_columns)
-        kept, walk, sums = (down, along, view.rows) if view.rows_are_channels else (along, down, view.columns)
-        choices.append(_split(tile, walk, kept, int(workspace // sums)))
+        kept, tiles, sums = (down, along, view.rows) if view.rows_are_channels else (along, down, view.columns)
+        unroll = _unroll(tiles)
+        steps = _cover(tiles, unroll)
+        affordable = min(int(workspace // sums), steps // SHORTEST_WALK)
+        choices.append(_split(replace(tile, unroll=unroll), steps, kept, affordable))
     return _first_to_fill(choices)
 
 
+def _unroll(tiles: int) -> int:
+    """How many of a walk's tiles the pool loads at once: the most that leave hardly one idle; where none do, the best."""
+    least, most = POOL_UNROLL
+    if tiles <= most:
+        return tiles
+    used = {n: tiles / (_cover(tiles, n) * n) for n in range(most, least - 1, -1)}
+    return next((n for n in used if used[n] >= POOL_WELL_USED), max(used, key=lambda n: used[n]))
+
+
 def _tiles(
-    view: Matrices, dtype: torch.dtype, elements: int, may_be_dense: bool, sample_strides: Integers
+    view: Matrices,
+    dtype: torch.dtype,
+    elements: tuple[int, int],
+    widest: int,
+    may_be_dense: bool,
+    sample_strides: Integers,
 ) -> list[TileConfig]:
-    """Tiles of about this many elements, the one with the longest rows first; dense ones where that widens vectors."""
+    """Tiles of about so many elements, the one with the longest rows first; dense ones where that widens vectors.
+
+    `elements`: of a tile, and of a dense one; `widest`: the columns of one that is not dense, 128 at least.
+    """
+    ordinary, dense = elements
     within = vector_width(dtype, view.columns)
     across = vector_width(dtype, view.rows * view.columns, *sample_strides)
     if may_be_dense and within < across:
         tile_columns = _power_of_two(view.columns)
-        tile_rows = max(across // within, elements // tile_columns)
+        tile_rows = max(across // within, dense // tile_columns)
         size = tile_rows * tile_columns
         if size <= LARGEST_DENSE_TILE:
-            return [TileConfig(tile_rows, tile_columns, True, 1, max(WARPS, WARPS * size // elements))]
+            return [TileConfig(tile_rows, tile_columns, True, 1, max(WARPS, WARPS * size // dense))]
     tile_columns = _tile_columns(view.columns)
-    blocks = [block for block in (512, 256, 128) if block <= tile_columns] or [tile_columns]
+    blocks = [block for block in (512, 256, 128) if block <= min(tile_columns, max(128, widest))] or [tile_columns]
     rows = _power_of_two(view.rows)
-    return [TileConfig(max(1, min(elements // block, rows)), block, False, 1, WARPS) for block in blocks]
+    return [TileConfig(max(1, min(ordinary // block, rows)), block, False, 1, WARPS) for block in blocks]
 
 
 def _split(tile: TileConfig, walk: int, programs: int, affordable: int) -> tuple[int, TileConfig]:
-    """A walk of so many tiles cut until the programs fill the GPU or the workspace is used up: the programs, the config."""
-    wanted = max(1, min(_cover(PROGRAMS, programs), walk, affordable))
+    """A walk of so many steps cut until the programs fill the GPU or the workspace is used up: the programs, the config."""
+    wanted = max(1, min(max(_cover(PROGRAMS, programs), _cover(walk, LONGEST_SUM)), walk, affordable))
     splits = _cover(walk, _cover(walk, wanted))  # the fewest of that length, so that none is empty
     return programs * splits, replace(tile, splits=splits)
 

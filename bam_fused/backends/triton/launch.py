@@ -46,15 +46,20 @@ class Launch:
         device: where the tensors are. The launch goes to this device's current stream.
         grid: the number of programs; with none of them a call does nothing.
         warps: per program.
+        registers: the most that a thread may take, None for no limit. NVIDIA's assembler makes use of as many to issue loads
+            early; without being told it holds them back to save registers.
         values: the kernel's further parameters by name.
 
     Calling it raises BackendUnavailable where Triton cannot compile the kernel for the device.
     """
 
-    def __init__(self, kernel: Any, device: torch.device, *, grid: int, warps: int, **values: Any) -> None:
+    def __init__(
+        self, kernel: Any, device: torch.device, *, grid: int, warps: int, registers: int | None = None, **values: Any
+    ) -> None:
         self.kernel = kernel
         self.grid = (grid, 1, 1)
         self.warps = warps
+        self.registers = registers
         self.values = values
         tensors = len(kernel.arg_names) - len(values)
         self._rest = tuple(values[name] for name in kernel.arg_names[tensors:])
@@ -83,9 +88,11 @@ class Launch:
         if isinstance(self.kernel, triton.runtime.JITFunction):
             if self._module is None:
                 raise BackendUnavailable("TRITON_INTERPRET=1 came too late: triton was imported before it was set")
+            nvidia = self._device.type == "cuda" and torch.version.hip is None
+            options = {"maxnreg": self.registers} if nvidia and self.registers else {}  # others do not know it
             try:
-                compiled = self.kernel.warmup(*tensors, *self._rest, grid=self.grid, num_warps=self.warps)
-                if self._device.type == "cuda" and torch.version.hip is None:
+                compiled = self.kernel.warmup(*tensors, *self._rest, grid=self.grid, num_warps=self.warps, **options)
+                if nvidia:
                     launcher: Callable[..., Any] = compiled[self.grid]
                     return launcher
             except torch.OutOfMemoryError:

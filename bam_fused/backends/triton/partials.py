@@ -9,7 +9,8 @@ from torch import Tensor
 
 from bam_fused.backends.triton.launch import Launch
 
-BLOCK = 256
+BLOCK = 64
+UNROLL = 64  # partial sums of an output, at most, that are loaded before the first is added
 
 
 @triton.jit(do_not_specialize=["splits", "length", "programs", "divisor"])
@@ -21,15 +22,18 @@ def sum_partials_kernel(
     programs,  # per sample
     divisor,
     BLOCK: tl.constexpr,
+    UNROLL: tl.constexpr,
 ):
     program = tl.program_id(0).to(tl.int64)
     n = program // programs
     at = (program % programs) * BLOCK + tl.arange(0, BLOCK)
-    live = at < length
-    total = tl.zeros([BLOCK], partials_ptr.dtype.element_ty)
-    for split in range(splits):
-        total += tl.load(partials_ptr + (n * splits + split) * length + at, live, 0.0)
-    tl.store(out_ptr + n * length + at, (total / divisor).to(out_ptr.dtype.element_ty), live)
+    part = tl.arange(0, UNROLL)[:, None]
+    sums = tl.zeros([UNROLL, BLOCK], partials_ptr.dtype.element_ty)
+    for first in range(0, splits, UNROLL):
+        live = (first + part < splits) & (at < length)[None, :]
+        sums += tl.load(partials_ptr + (n * splits + first + part) * length + at[None, :], live, 0.0)
+    total = tl.sum(sums, 0)
+    tl.store(out_ptr + n * length + at, (total / divisor).to(out_ptr.dtype.element_ty), at < length)
 
 
 class Sums:
@@ -56,6 +60,7 @@ class Sums:
             programs=programs,
             divisor=divisor,
             BLOCK=BLOCK,
+            UNROLL=min(UNROLL, triton.next_power_of_2(splits)),
         )
 
     def target(self, out: Tensor) -> Tensor:

@@ -75,9 +75,10 @@ def test_any_tiling_gives_the_same(device, data):
     dense = data.draw(st.booleans()) and (shape[1] % 8 == 0 and format == "contiguous")
     tile_columns = max(_power(data, 2, 7), 1 << (columns - 1).bit_length() if dense else 1)
     tile_rows = _power(data, 3 if dense else 0, 5)
-    tile = heuristics.TileConfig(tile_rows, tile_columns, dense, data.draw(st.integers(1, 6)), 4)
+    splits, unroll = st.integers(1, 6), st.integers(1, 4)
+    tile = heuristics.TileConfig(tile_rows, tile_columns, dense, data.draw(splits), 4, data.draw(unroll))
     pointwise = heuristics.PointwiseConfig(
-        data.draw(st.integers(1, 9)), _power(data, 0, 6), data.draw(st.integers(1, 6)), 4
+        data.draw(st.integers(1, 9)), _power(data, 0, 6), data.draw(splits), 4, data.draw(unroll)
     )
     check_gate(
         device,

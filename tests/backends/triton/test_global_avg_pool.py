@@ -55,7 +55,8 @@ def test_any_tiling_gives_the_same(device, data):
     )
     format = data.draw(st.sampled_from(VIEWS))
     tile_rows, tile_columns = (2 ** data.draw(st.integers(0, 6)) for _ in range(2))
-    config = heuristics.TileConfig(tile_rows, tile_columns, False, data.draw(st.integers(1, 6)), 4)
+    splits, unroll = data.draw(st.integers(1, 6)), data.draw(st.integers(1, 4))
+    config = heuristics.TileConfig(tile_rows, tile_columns, False, splits, 4, unroll)
     check(device, feature_map(shape, data.draw(st.sampled_from(DTYPES)), format), config)
 
 
