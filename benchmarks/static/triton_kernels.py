@@ -309,12 +309,10 @@ def table(rows: list[dict[str, Any]]) -> str:
         f"By `python benchmarks/static/triton_kernels.py`, Triton {triton.__version__}, from the machine code for",
         f"{architectures}; nothing here was measured on a GPU.",
         "Registers per thread, bytes of shared memory per program, bytes spilled per thread, instructions per element (of",
-        "the loop around the loads, or of the whole kernel where there is no loop; in all for sum_partials), every",
-        "branch taken: an upper bound.",
+        "the loop around the loads, or of the whole kernel where there is no loop), every branch taken: an upper bound.",
         "In flight: KB of feature maps that a multiprocessor has asked for and not yet waited for, at most: of the programs",
-        "that reside on it, or of those there are if they are fewer, and of the lanes that hold elements; on "
-        + ", ".join(f"{gpu.name} ({gpu.in_flight / 1024:.0f} KB keep its memory busy)" for gpu in DEVICES.values())
-        + ".",
+        "that reside on it, or of those there are if they are fewer, and of the lanes that hold elements. What keeps the",
+        "memory busy: " + ", ".join(f"{gpu.in_flight / 1024:.0f} on {gpu.name}" for gpu in DEVICES.values()) + ".",
         "",
         "| kernel | dtype | shape | layout | warps | constants | registers | shared memory | spilled | instructions "
         "| in flight |",
