@@ -115,7 +115,8 @@ class Bam {
     features_[1].offset = map;
     weights_ = in_output;
     weights_.offset = line + features > sample ? 0 : features;
-    if (line + weights_.offset + packed_bytes_ > sample) {
+    packs_for_each_run_ = line + weights_.offset + packed_bytes_ <= sample;
+    if (!packs_for_each_run_) {
       weights_ = {space_.take(packed_bytes_ / compute_bytes()), 0, 0};
       pack(weights_.at(0), &Packing::run_parallel);
     }
@@ -128,7 +129,7 @@ class Bam {
   // The packed weights for a run of samples that ends with this one.
   const char* packed_for(int64_t last_sample, void (Packing::*run)(void*) const) const {
     void* weights = weights_.at(last_sample);
-    if (weights_.sample_bytes != 0 && !packings_.empty()) pack(weights, run);
+    if (packs_for_each_run_) pack(weights, run);
     return static_cast<const char*>(weights);
   }
 
@@ -212,7 +213,8 @@ class Bam {
     const Dtype dtype = dtype_of(x_);
     const Tiling tiling = tiling_of(extent, dtype);
     const bool float32 = dtype != Dtype::float64;
-    const Logits channel{channel_logits_, channels_, 1, float32}, spatial{spatial_logits_, height_ * width_, 1, float32};
+    const Logits channel{channel_logits_, channels_, 1, float32},
+        spatial{spatial_logits_, height_ * width_, 1, float32};
     const auto logits = sides(map, channel, spatial);
     const GateCall call{extent, dtype, call_.combine, call_.x, call_.out, logits.row, logits.column};
     add(Tiled<GateCall>{call, tiling, nullptr, nullptr}, tiling.row_tiles * tiling.column_tiles);
@@ -227,6 +229,7 @@ class Bam {
   std::vector<Packing> packings_;
   std::vector<int64_t> packed_;  // where each of them lies among the packed weights
   int64_t packed_bytes_ = 0;
+  bool packs_for_each_run_ = false;
   PerSample weights_ = {}, features_[2] = {};
   std::vector<Tensor> weights_as_given_;
   std::vector<Step> steps_;

@@ -114,6 +114,11 @@ def test_needs_little_more_memory_than_its_output():
     assert peak_bytes(lambda: module(x), x.device) < 1.05 * x.nbytes
 
 
+def test_the_stride_between_samples_means_nothing_where_there_is_one():
+    bam, x = BAM(64).eval(), torch.rand(1, 64, 20, 20)
+    assert torch.equal(bam(x.as_strided(x.shape, (0, 400, 20, 1))), bam(x))
+
+
 def test_a_changed_tensor_counts_at_once():
     bam, x = randomise(BAM.official(32)).eval(), feature_map((2, 32, 9, 9))
     bam(x)
