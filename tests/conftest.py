@@ -15,6 +15,10 @@ from bam_fused import backends
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")  # Triton reads it when it is imported: before any test does
 
+# What a test runs in a process of its own is no part of this run: it neither divides itself nor takes itself for a part.
+for name in ("PYTEST_ADDOPTS", "PYTEST_XDIST_WORKER", "PYTEST_XDIST_WORKER_COUNT"):
+    os.environ.pop(name, None)
+
 # Everybody draws the same cases, so that a failure is everybody's; `--hypothesis-profile fresh` draws others.
 hypothesis.settings.register_profile("repeatable", derandomize=True)
 hypothesis.settings.register_profile("fresh", derandomize=False)

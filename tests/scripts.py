@@ -1,4 +1,4 @@
-"""Scripts outside the packages, as modules."""
+"""What the checkout holds besides packages: scripts, as modules, and compiled libraries."""
 
 from __future__ import annotations
 
@@ -8,6 +8,12 @@ from pathlib import Path
 from types import ModuleType
 
 ROOT = Path(__file__).resolve().parents[1]
+
+
+def is_of_todays_sources(library: Path) -> bool:
+    """Whether a compiled library of the checkout is there and newer than all that it is built from."""
+    sources = [path for path in (ROOT / "csrc").rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+    return library.exists() and library.stat().st_mtime > max(path.stat().st_mtime for path in sources)
 
 
 def load(path: str) -> ModuleType:

@@ -15,8 +15,9 @@ import tarfile
 from pathlib import Path
 
 import pytest
+from scripts import ROOT, is_of_todays_sources
 
-ROOT = Path(__file__).parent.parent
+CPU_LIBRARY = "bam_fused/backends/cpu/libbam_fused_cpu.so"
 NOT_SOURCE = shutil.ignore_patterns(".*", "build", "dist", "*.egg-info", "__pycache__", "*.so", "build_record.json")
 
 
@@ -101,18 +102,46 @@ def test_the_sdist_holds_every_source(sdist):
         assert names and not names - set(kept)
 
 
+def _checkout_library(folder: Path) -> Path:
+    """The one in place, where it is newer than every source; else a build whose objects stay for the next time."""
+    if is_of_todays_sources(ROOT / CPU_LIBRARY):
+        return ROOT / CPU_LIBRARY
+    done = _run(f"build_ext|--build-lib|{folder}|--build-temp|{ROOT / 'build/test_build'}", ROOT, BAM_FUSED_BUILD="cpu")
+    assert done.returncode == 0, done.stderr
+    return folder / CPU_LIBRARY
+
+
+def _first_gate(installed: Path) -> None:
+    code = (
+        "import bam_fused, torch; bam_fused.gate(torch.randn(2, 8, 5, 7), torch.randn(2, 8), torch.randn(2, 5, 7)); "
+        "print(bam_fused.__file__)"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(installed), "BAM_FUSED_BACKEND": "cpu", "BAM_FUSED_STRICT": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=installed, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(str(installed))
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux" or shutil.which("g++") is None, reason="no C++ compiler (g++) on Linux")
-def test_the_sdist_builds_the_same_bytes_as_the_checkout(sdist, tmp_path):
-    """No path, no time of day and no order of files gets into the library: anyone can build it again and compare."""
-    built = []
-    kept = ROOT / "build/test_build"  # the checkout's objects stay: ninja compiles again what has changed
-    for folder, output, objects in ((sdist, tmp_path / "sdist", tmp_path / "t"), (ROOT, tmp_path / "checkout", kept)):
-        done = _run(f"build_ext|--build-lib|{output}|--build-temp|{objects}", folder, BAM_FUSED_BUILD="cpu")
-        assert done.returncode == 0, done.stderr
-        built.append((output / "bam_fused/backends/cpu/libbam_fused_cpu.so").read_bytes())
-    assert built[0] == built[1]
-    assert str(ROOT).encode() not in built[0] and str(sdist).encode() not in built[0]
+def test_the_sdist_installs_what_the_checkout_builds(sdist, tmp_path):
+    """It runs away from the checkout; no path, no time of day and no order of files gets into its library: anyone can
+    build it again and compare."""
+    command = ["install", "-q", "--no-deps", "--no-build-isolation", "--target", str(tmp_path / "installed")]
+    done = subprocess.run(
+        [sys.executable, "-m", "pip", *command, f"{sdist}.tar.gz"],
+        env={**os.environ, "BAM_FUSED_BUILD": "cpu"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    _first_gate(tmp_path / "installed")
+    library = (tmp_path / "installed" / CPU_LIBRARY).read_bytes()
+    assert library == _checkout_library(tmp_path / "checkout").read_bytes()
+    assert str(ROOT).encode() not in library and str(sdist).encode() not in library
 
 
 def test_one_wheel_serves_every_python(tmp_path):
