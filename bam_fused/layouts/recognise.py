@@ -81,7 +81,7 @@ def bam_entries(state: Mapping[str, Any], prefix: str = "") -> tuple[Fit, dict[s
     """
     if not isinstance(prefix, str):
         raise TypeError(f"prefix must be a string, got {type(prefix).__name__}")
-    entries = _unwrapped(state)
+    entries = _entries(state)
     prefix = unwrapped_name(prefix)
     prefix = prefix and prefix.rstrip(".") + "."
     below = _below(entries, prefix)
@@ -132,13 +132,13 @@ def _where(entries: Mapping[str, Any]) -> str:
     return ", ".join(repr(prefix) for prefix in find_bams(entries)) or "no prefix"
 
 
-def _unwrapped(state: Mapping[str, Any]) -> dict[str, Any]:
+def _entries(state: Mapping[str, Any]) -> dict[str, Any]:
     """The entries alone: out of a training script's dict, without DataParallel's and torch.compile's prefixes."""
     if not isinstance(state, Mapping):
         raise TypeError(f"state must be a mapping of names to tensors, as torch.load gives, got {type(state).__name__}")
     for name in _NESTED:
         if isinstance(state.get(name), Mapping):
-            return _unwrapped(state[name])
+            return _entries(state[name])
     entries = dict(state)
     for key, value in entries.items():
         if not isinstance(key, str) or not (isinstance(value, Tensor) or hasattr(value, "__array__")):

@@ -18,6 +18,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from bam_fused.bench.table import markdown_table
+
 ROOT = Path(__file__).resolve().parents[2]
 DTYPES = {"d": "float64", "f": "float32", "13__nv_bfloat16": "bfloat16", "6__half": "float16"}
 COMBINES = ("sum", "product", "max")
@@ -181,16 +183,15 @@ def table(kernels: list[Kernel]) -> str:
         "taken: an upper bound); the larger of a kernel's variants (sum, product, max).",
         f"Local memory (spills, stack): at most {max(kernel.local + kernel.stack for kernel in kernels)} bytes.",
         "",
-        "| operation | dtype | access | " + " | ".join(archs) + " |",
-        "|---|---|---|" + "---|" * len(archs),
     ]
+    rows = []
     for (operation, dtype, access), by_arch in sorted(groups.items()):
         cells = [
             f"{max(k.registers for k in found)} / {max(k.instructions_per_element() for k in found):.1f}"
             for found in (by_arch[arch] for arch in archs)
         ]
-        lines.append(f"| {operation} | {dtype} | {access} | " + " | ".join(cells) + " |")
-    return "\n".join([*lines, ""])
+        rows.append([operation, dtype, access, *cells])
+    return "\n".join([*lines, markdown_table(["operation", "dtype", "access", *archs], rows), ""])
 
 
 def main() -> None:

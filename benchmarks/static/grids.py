@@ -20,6 +20,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from bam_fused.bench.table import markdown_table
+
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).parent
 WARPS = 8  # of the widest block
@@ -235,24 +237,28 @@ def page(gpu: Gpu) -> str:
         "how far those are filled (in brackets where there is no batch of four groups for each thread) and, where blocks",
         "leave partial sums, the time of the last block's reduction as a share of the traffic's.",
     ]
+    head = ["dtype", "shape", "layout", "tile", "resident", "in flight", "issue", "partial"]
+    head += [f"batch {batch}" for batch in BATCHES]
+    found = list(grids(gpu))
+    for operation, rows in _rows(found).items():
+        text += ["", f"## {operation}", "", markdown_table(head, rows)]
+    return "\n".join([*text, *_exceptions(found), ""])
+
+
+def _rows(all_of: Iterable[Grid]) -> dict[str, list[list[str]]]:
+    """The cells of each operation's table."""
     by_line: dict[tuple[str, str, str, str], list[Grid]] = {}
-    for found in grids(gpu):
+    for found in all_of:
         key = (found.operation, found.dtype, "x".join(map(str, found.shape)), found.layout)
         by_line.setdefault(key, []).append(found)
-    operation = None
-    for key, line in by_line.items():
-        if key[0] != operation:
-            operation = key[0]
-            batches = " | ".join(f"batch {batch}" for batch in BATCHES)
-            text += ["", f"## {operation}", ""]
-            text += [f"| dtype | shape | layout | tile | resident | in flight | issue | partial | {batches} |"]
-            text += ["|" + "---|" * (8 + len(BATCHES))]
+    rows: dict[str, list[list[str]]] = {}
+    for (operation, *of), line in by_line.items():
         t = line[0].tiling
         tile = f"{t.group_rows} x {t.slab_slots}" + (f" x {t.slabs}" if t.slabs > 1 else "") + f"; {t.split_rows}"
-        cells = [*key[1:], tile, f"{t.threads} x {t.resident}", f"{line[0].bytes_in_flight / 1024:.0f}"]
+        cells = [*of, tile, f"{t.threads} x {t.resident}", f"{line[0].bytes_in_flight / 1024:.0f}"]
         cells += [f"{line[0].issue:.0%}", f"{line[0].partials:.1%}", *map(_cell, line)]
-        text.append("| " + " | ".join(cells) + " |")
-    return "\n".join([*text, *_exceptions(by_line), ""])
+        rows.setdefault(operation, []).append(cells)
+    return rows
 
 
 def exceptions(found: Iterable[Grid]) -> dict[tuple[str, str, str, str], list[Grid]]:
@@ -265,7 +271,7 @@ def exceptions(found: Iterable[Grid]) -> dict[tuple[str, str, str, str], list[Gr
     return by_line
 
 
-def _exceptions(by_line: dict[tuple[str, str, str, str], list[Grid]]) -> Iterator[str]:
+def _exceptions(found: Iterable[Grid]) -> Iterator[str]:
     yield from (
         "",
         "## Less than 90 % filled, or partial sums of more than 10 %",
@@ -273,13 +279,14 @@ def _exceptions(by_line: dict[tuple[str, str, str, str], list[Grid]]) -> Iterato
         "Of the paper's shapes in batches of 8 and more. **price**: what the best tiling costs that has neither, by the",
         "model and with the same cut for all batches, as a multiple of the chosen one's cost; none where there is no such.",
         "",
-        "| operation | dtype | shape | layout | batch: filled, bytes, time of partial sums | price |",
-        "|---|---|---|---|---|---|",
     )
-    for key, line in exceptions(found for grids_ in by_line.values() for found in grids_).items():
+    rows = []
+    for key, line in exceptions(found).items():
         cases = "; ".join(f"{g.batch}: {g.tiling.filled:.0%}, {g.partials:.0%}, {g.tail / g.traffic:.0%}" for g in line)
         price = line[0].price
-        yield "| " + " | ".join([*key, cases, "none" if price is None else f"{price:.2f}"]) + " |"
+        rows.append([*key, cases, "none" if price is None else f"{price:.2f}"])
+    head = ["operation", "dtype", "shape", "layout", "batch: filled, bytes, time of partial sums", "price"]
+    yield markdown_table(head, rows)
 
 
 def _cell(found: Grid) -> str:

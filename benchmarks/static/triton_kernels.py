@@ -36,6 +36,7 @@ from bam_fused.backends.triton.launch import Launch
 from bam_fused.backends.triton.matrices import VECTOR_BYTES
 from bam_fused.backends.triton.partials import Sums
 from bam_fused.bench.machine import usable_cores
+from bam_fused.bench.table import markdown_table
 
 # The GPU that stands for each compute capability, 8.0 first.
 DEVICES = {
@@ -314,17 +315,16 @@ def table(rows: list[dict[str, Any]]) -> str:
         "that reside on it, or of those there are if they are fewer, and of the lanes that hold elements. What keeps the",
         "memory busy: " + ", ".join(f"{gpu.in_flight / 1024:.0f} on {gpu.name}" for gpu in DEVICES.values()) + ".",
         "",
-        "| kernel | dtype | shape | layout | warps | constants | registers | shared memory | spilled | instructions "
-        "| in flight |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
+    columns = {"registers": "registers", "shared memory": "shared", "spilled": "stack", "instructions": "instructions"}
+    table_rows = []
     for key, found in lines.items():
-        names = ("registers", "shared", "stack", "instructions")
-        columns = [" / ".join(str(row[name]) for row in found.values()) for name in names]
+        cells = [" / ".join(str(row[name]) for row in found.values()) for name in columns.values()]
         reads = key[0] != "sum_partials"
-        columns.append(" / ".join(f"{row['in_flight'] / 1024:.0f}" for row in found.values()) if reads else "")
-        text.append("| " + " | ".join(map(str, (*key, *columns))) + " |")
-    return "\n".join([*text, ""])
+        cells.append(" / ".join(f"{row['in_flight'] / 1024:.0f}" for row in found.values()) if reads else "")
+        table_rows.append([*map(str, key), *cells])
+    head = ["kernel", "dtype", "shape", "layout", "warps", "constants", *columns, "in flight"]
+    return "\n".join([*text, markdown_table(head, table_rows), ""])
 
 
 def main() -> None:
