@@ -9,6 +9,7 @@ holds each layer's weight and these, in this order.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -22,48 +23,45 @@ from bam_fused.ops.widen import compute_dtype
 BIAS, NORM, AFFINE, RELU = 1, 2, 4, 8
 
 
-def _check(
-    x: Tensor,
-    tensors: Sequence[Tensor],
-    layers: Sequence[int],
-    channel_layers: int,
-    dilations: Sequence[int],
-    eps: Sequence[float],
-    combine: str,
-    crops: bool,
-) -> None:
-    check_feature_map("x", x)
-    check_combine(combine)
-    expected = sum(1 + bool(has & BIAS) + 2 * bool(has & NORM) + 2 * bool(has & AFFINE) for has in layers)
-    if len(tensors) != expected:
-        raise ValueError(f"tensors must be {expected} for these layers, got {len(tensors)}")
-    spatial_layers = len(layers) - channel_layers
-    if len(eps) != len(layers) or len(dilations) != max(0, spatial_layers - 2) or spatial_layers == 1:
+class _Call(NamedTuple):
+    """The operator's arguments."""
+
+    x: Tensor
+    tensors: Sequence[Tensor]
+    layers: Sequence[int]
+    channel_layers: int
+    dilations: Sequence[int]
+    eps: Sequence[float]
+    combine: str
+    crops: bool
+
+
+def _check(call: _Call) -> None:
+    check_feature_map("x", call.x)
+    check_combine(call.combine)
+    expected = sum(1 + bool(has & BIAS) + 2 * bool(has & NORM) + 2 * bool(has & AFFINE) for has in call.layers)
+    if len(call.tensors) != expected:
+        raise ValueError(f"tensors must be {expected} for these layers, got {len(call.tensors)}")
+    layers, eps, dilations = len(call.layers), len(call.eps), len(call.dilations)
+    spatial_layers = layers - call.channel_layers
+    if eps != layers or dilations != max(0, spatial_layers - 2) or spatial_layers == 1:
         raise ValueError(
-            f"layers, eps and dilations do not fit each other: {len(layers)}, {len(eps)} and {len(dilations)} for "
-            f"{channel_layers} layers in the channel branch"
+            f"layers, eps and dilations do not fit each other: {layers}, {eps} and {dilations} for "
+            f"{call.channel_layers} layers in the channel branch"
         )
 
 
-def _plain(
-    x: Tensor,
-    tensors: Sequence[Tensor],
-    layers: Sequence[int],
-    channel_layers: int,
-    dilations: Sequence[int],
-    eps: Sequence[float],
-    combine: str,
-    crops: bool,
-) -> Tensor:
+def _plain(call: _Call) -> Tensor:
+    x, layers, channel_layers, combine = call.x, call.layers, call.channel_layers, call.combine
     wide = x.to(compute_dtype(x))
     n, c, h, w = x.shape
-    remaining = iter(tensor.to(wide.dtype) for tensor in tensors)
-    channel = wide[..., :h].mean((2, 3), keepdim=True) if crops else wide.mean((2, 3), keepdim=True)
-    spatial = wide
+    remaining = iter(tensor.to(wide.dtype) for tensor in call.tensors)
+    pooled = wide[..., :h] if call.crops else wide
+    channel, spatial = pooled.mean((2, 3), keepdim=True), wide
     for i in range(channel_layers):
-        channel = _layer(channel, remaining, layers[i], eps[i], 1)
-    for i, dilation in enumerate((1, *dilations, 1)[: len(layers) - channel_layers], channel_layers):
-        spatial = _layer(spatial, remaining, layers[i], eps[i], dilation)
+        channel = _layer(channel, remaining, layers[i], call.eps[i], 1)
+    for i, dilation in enumerate((1, *call.dilations, 1)[: len(layers) - channel_layers], channel_layers):
+        spatial = _layer(spatial, remaining, layers[i], call.eps[i], dilation)
     if channel_layers == 0:
         channel, combine = wide.new_zeros((n, c)), "sum"
     if channel_layers == len(layers):
@@ -88,8 +86,8 @@ bam = define(
     "bam",
     "(Tensor x, Tensor[] tensors, int[] layers, int channel_layers, int[] dilations, float[] eps, str combine, bool crops)"
     " -> Tensor",
-    check=_check,
+    check=lambda *arguments: _check(_Call(*arguments)),
     fake=lambda x, *_: torch.empty_like(x),
-    plain=_plain,
+    plain=lambda *arguments: _plain(_Call(*arguments)),
     backends=("cpu",),
 )
