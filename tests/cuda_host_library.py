@@ -1,6 +1,6 @@
 """Builds the CUDA kernels for the CPU (tests/cuda/host) and calls them on torch tensors.
 
-The sources are those of csrc/cuda, compiled by an ordinary C++ compiler. A matrix per sample is described by where it lies
+The sources are those of csrc/cuda, compiled by an ordinary C++ compiler. A feature map is described by where its rows lie
 in a flat tensor: offset, sample stride, row stride, in elements.
 """
 
@@ -104,7 +104,7 @@ class Call(ctypes.Structure):
     )
 
 
-class _Matrix(ctypes.Structure):
+class _Map(ctypes.Structure):
     _fields_ = (("data", ctypes.c_void_p), ("sample", ctypes.c_int64), ("row", ctypes.c_int64))
 
 
@@ -141,9 +141,9 @@ class Problem:
         return Call(*sizes, dtype, combine, *device, self.seed)
 
 
-def _matrix(t: Tensor) -> _Matrix:
+def _map(t: Tensor) -> _Map:
     assert t.dim() == 3 and (t.stride(2) == 1 or t.size(2) == 1)
-    return _Matrix(t.data_ptr(), t.stride(0), t.stride(1))
+    return _Map(t.data_ptr(), t.stride(0), t.stride(1))
 
 
 def _logits(t: Tensor) -> _Logits:
@@ -163,7 +163,7 @@ class HostKernels:
 
     def gate(self, problem: Problem, x: Tensor, row: Tensor, column: Tensor, out: Tensor) -> None:
         call = problem.call()
-        arguments = (_matrix(x), _logits(row), _logits(column), _matrix(out))
+        arguments = (_map(x), _logits(row), _logits(column), _map(out))
         assert self._library.gate(ctypes.byref(call), *map(ctypes.byref, arguments)) == 0
 
     def gate_backward(
@@ -173,14 +173,14 @@ class HostKernels:
         call = problem.call()
         grad, x, row, column = inputs
         uniform = not any(grad.stride())
-        first = _Matrix(grad.data_ptr(), 0, 0) if uniform else _matrix(grad)
-        others = (_matrix(x), _logits(row), _logits(column), _matrix(dx), _results(drow), _results(dcolumn))
+        first = _Map(grad.data_ptr(), 0, 0) if uniform else _map(grad)
+        others = (_map(x), _logits(row), _logits(column), _map(dx), _results(drow), _results(dcolumn))
         given = (ctypes.byref(first), int(uniform), *map(ctypes.byref, others))
         assert self._library.gate_backward(ctypes.byref(call), *given) == 0
 
     def global_avg_pool(self, problem: Problem, of_rows: bool, x: Tensor, means: Tensor) -> None:
         call = problem.call()
-        arguments = (_matrix(x), _results(means))
+        arguments = (_map(x), _results(means))
         assert self._library.global_avg_pool(ctypes.byref(call), int(of_rows), *map(ctypes.byref, arguments)) == 0
 
     def accesses(self) -> dict[str, dict[int, int]]:

@@ -44,7 +44,7 @@ def _strided(x: Tensor, format: str) -> Tensor:
         wide = torch.full((n, c + 3, h, w), float("nan"), dtype=x.dtype).contiguous(memory_format=torch.channels_last)
         wide[:, 1 : c + 1] = x
         return wide[:, 1 : c + 1]
-    if format == "transposed":  # no matrix with adjacent columns either way, unless H or W is 1
+    if format == "transposed":  # no rows of adjacent columns either way, unless H or W is 1
         return x.transpose(2, 3).contiguous().transpose(2, 3)
     if format == "every_other_column":
         wide = torch.full((n, c, h, 2 * w), float("nan"), dtype=x.dtype)

@@ -43,9 +43,9 @@ class LayerReader {
   BamLayer read(int64_t has, double eps, int64_t inputs, int64_t size) {
     BamLayer layer{next(), {}, {}, {}, {}, {}, eps, (has & kRelu) != 0};
     const Tensor& w = layer.weight;
-    const bool matrix = w.dim() == 2 && size == 1;
+    const bool flat = w.dim() == 2 && size == 1;
     require(
-        (matrix || (w.dim() == 4 && w.size(2) == size && w.size(3) == size)) && w.size(0) > 0 && w.size(1) == inputs,
+        (flat || (w.dim() == 4 && w.size(2) == size && w.size(3) == size)) && w.size(0) > 0 && w.size(1) == inputs,
         "layers do not fit each other");
     if (has & kBias) layer.bias = vector(w);
     if (has & kNorm) layer.mean = vector(w), layer.variance = vector(w);

@@ -4,7 +4,7 @@
 //   Rows::positions   rows are the H*W positions, columns the C channels    (NHWC, "channels_last")
 //
 // One kernel serves both: channel and spatial logits change places. Views with their own sample and row strides (a slice of
-// the channels, any storage offset, rows or samples that repeat) are such matrices too; of whatever is not, a copy is made.
+// the channels, any storage offset, rows or samples that repeat) are seen so too; of what can not be, a copy is made.
 #pragma once
 
 #include <cstdint>

@@ -37,8 +37,8 @@ def problems(draw: st.DrawFn) -> Problem:
     )
 
 
-def matrix(draw: st.DrawFn, problem: Problem, fill: float = float("nan")) -> tuple[Tensor, Tensor]:
-    """A matrix per sample inside a buffer filled with `fill`; often aligned and dense, sometimes neither."""
+def drawn_rows(draw: st.DrawFn, problem: Problem, fill: float = float("nan")) -> tuple[Tensor, Tensor]:
+    """Rows for every sample inside a buffer filled with `fill`; often aligned and dense, sometimes neither."""
     row = problem.columns + draw(st.sampled_from((0, 0, 0, 1, 8)))
     sample = row * problem.rows + draw(st.sampled_from((0, 0, 0, 3, 16)))
     offset = draw(st.sampled_from((0, 0, 0, 1, 5, 8)))
@@ -63,9 +63,9 @@ def filled(pair: tuple[Tensor, Tensor], generator: torch.Generator) -> Tensor:
     return pair[1]
 
 
-def as_map(matrix: Tensor) -> Tensor:
+def as_map(rows: Tensor) -> Tensor:
     """(samples, rows, columns) as a float64 feature map whose channels are the rows."""
-    return matrix.double().unsqueeze(3)
+    return rows.double().unsqueeze(3)
 
 
 def half_ulp(dtype: torch.dtype) -> float:
@@ -92,10 +92,10 @@ def assert_untouched(pair: tuple[Tensor, Tensor], sentinel: float) -> None:
 def test_gate(host_kernels: HostKernels, data: st.DataObject) -> None:
     problem = data.draw(problems())
     generator = torch.Generator().manual_seed(problem.seed)
-    x = filled(matrix(data.draw, problem), generator)
+    x = filled(drawn_rows(data.draw, problem), generator)
     row = logits(data.draw, problem, problem.rows, generator)
     column = logits(data.draw, problem, problem.columns, generator)
-    out = matrix(data.draw, problem, fill=-77.0)
+    out = drawn_rows(data.draw, problem, fill=-77.0)
     host_kernels.gate(problem, x, row, column, out[1])
     expected = reference.gate(as_map(x), row.double(), column.double().unsqueeze(2), problem.combine).squeeze(3)
     bound = (
@@ -110,11 +110,11 @@ def test_gate(host_kernels: HostKernels, data: st.DataObject) -> None:
 def test_gate_backward(host_kernels: HostKernels, data: st.DataObject) -> None:
     problem = data.draw(problems())
     generator = torch.Generator().manual_seed(problem.seed)
-    grad = filled(matrix(data.draw, problem), generator)
-    x = filled(matrix(data.draw, problem), generator)
+    grad = filled(drawn_rows(data.draw, problem), generator)
+    x = filled(drawn_rows(data.draw, problem), generator)
     row = logits(data.draw, problem, problem.rows, generator)
     column = logits(data.draw, problem, problem.columns, generator)
-    dx = matrix(data.draw, problem, fill=-77.0)
+    dx = drawn_rows(data.draw, problem, fill=-77.0)
     drow = torch.full(row.shape, float("nan"), dtype=row.dtype)
     dcolumn = torch.full(column.shape, float("nan"), dtype=column.dtype)
     host_kernels.gate_backward(problem, (grad, x, row, column), dx[1], drow, dcolumn)
@@ -143,7 +143,7 @@ def test_global_avg_pool(host_kernels: HostKernels, data: st.DataObject) -> None
     problem = data.draw(problems())
     of_rows = data.draw(st.booleans())
     generator = torch.Generator().manual_seed(problem.seed)
-    x = filled(matrix(data.draw, problem), generator)
+    x = filled(drawn_rows(data.draw, problem), generator)
     means = torch.full((problem.samples, problem.rows if of_rows else problem.columns), float("nan"), dtype=x.dtype)
     host_kernels.global_avg_pool(problem, of_rows, x, means)
     axis = 2 if of_rows else 1
