@@ -46,7 +46,7 @@ def _check(call: _Call) -> None:
     spatial_layers = layers - call.channel_layers
     if eps != layers or dilations != max(0, spatial_layers - 2) or spatial_layers == 1:
         raise ValueError(
-            f"layers, eps and dilations do not fit each other: {layers}, {eps} and {dilations} for "
+            f"layers, eps and dilations must fit each other, got {layers}, {eps} and {dilations} for "
             f"{call.channel_layers} layers in the channel branch"
         )
 

@@ -46,7 +46,7 @@ class LayerReader {
     const bool flat = w.dim() == 2 && size == 1;
     require(
         (flat || (w.dim() == 4 && w.size(2) == size && w.size(3) == size)) && w.size(0) > 0 && w.size(1) == inputs,
-        "layers do not fit each other");
+        "tensors must fit each other: weights (outputs, inputs), the rest (outputs,)");
     if (has & kBias) layer.bias = vector(w);
     if (has & kNorm) layer.mean = vector(w), layer.variance = vector(w);
     if (has & kAffine) layer.gain = vector(w), layer.offset = vector(w);
@@ -57,7 +57,7 @@ class LayerReader {
 
  private:
   const Tensor& next() {
-    require(read_ < tensors_.size(), "tensors are too few for these layers");
+    require(read_ < tensors_.size(), "tensors must be as many as these layers have");
     const Tensor& t = tensors_[read_++];
     require(t.device() == x_.device(), "tensors must be on x's device");
     return t;
@@ -65,7 +65,9 @@ class LayerReader {
 
   Tensor vector(const Tensor& weight) {
     const Tensor& t = next();
-    require(t.dim() == 1 && t.size(0) == weight.size(0), "layers do not fit each other");
+    require(
+        t.dim() == 1 && t.size(0) == weight.size(0),
+        "tensors must fit each other: weights (outputs, inputs), the rest (outputs,)");
     return t;
   }
 
@@ -107,7 +109,7 @@ Tensor bam(
     if (i + 1 == channel_layers) require(inputs == x.size(1), "the channel branch must end in C logits");
     if (!channel && last) require(inputs == 1, "the spatial branch must end in one channel");
   }
-  require(reader.done(), "tensors are too many for these layers");
+  require(reader.done(), "tensors must be as many as these layers have");
   if (x.numel() == 0) return out;
   const View read = map.readable(x), written = map.writable(out);
   call.x = read.map;
