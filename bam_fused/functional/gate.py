@@ -93,7 +93,6 @@ define(
     check=lambda grad, *arguments: check_gate(*arguments),
     fake=lambda *arguments: _fake_backward(*arguments)[1:],
     plain=lambda *arguments: _plain_backward(*arguments)[1:],
-    backends=("cpu", "cuda"),
 )
 
 

@@ -6,6 +6,7 @@
     launch.py         compiling a kernel once per shape and launching it at little cost
     gate.py           the operations, one file each: kernel, launcher
     gate_backward.py
+    gate_logit_grads.py
     global_avg_pool.py
     partials.py       the fixed-order sum of what programs leave in a workspace
 

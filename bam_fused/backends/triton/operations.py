@@ -1,4 +1,5 @@
-"""The operations of this backend with arguments to run them on, for tuning and for compiling ahead of time."""
+"""The operations of this backend that have a kernel, with arguments to run them on, for tuning and for compiling ahead of
+time."""
 
 from __future__ import annotations
 
@@ -12,12 +13,13 @@ from bam_fused.backends.triton.launch import describe
 from bam_fused.bench.operations import DESCRIPTIONS
 from bam_fused.ops import OPERATORS
 
-MODULES: dict[str, ModuleType] = {
+_MODULES = {
     name: importlib.import_module(f"bam_fused.backends.triton.{name}")
     for description in DESCRIPTIONS.values()
     for name in description.operators
     if "triton" in OPERATORS[name].backends
 }
+MODULES: dict[str, ModuleType] = {name: module for name, module in _MODULES.items() if hasattr(module, "prepare")}
 
 
 def sample_arguments(operation: str, x: Tensor) -> tuple[Any, ...]:
