@@ -30,11 +30,11 @@ from torch import Tensor
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from bam_fused.backends.triton import operations
 from bam_fused.backends.triton.gate_backward import gate_backward_kernel
 from bam_fused.backends.triton.launch import Launch
 from bam_fused.backends.triton.matrices import VECTOR_BYTES
 from bam_fused.backends.triton.partials import Sums
+from bam_fused.bench import triton_operations
 from bam_fused.bench.machine import usable_cores
 from bam_fused.bench.table import markdown_table
 
@@ -222,9 +222,9 @@ def launches(
     x = torch.empty(shape, dtype=dtype, device="meta")
     x = x.to(memory_format=torch.channels_last) if layout == "nhwc" else x
     reductions: list[Sums] = []
-    for operation in operations.MODULES:
-        arguments = operations.sample_arguments(operation, x)
-        prepared = operations.prepare(operation, arguments)
+    for operation in triton_operations.MODULES:
+        arguments = triton_operations.sample_arguments(operation, x)
+        prepared = triton_operations.prepare(operation, arguments)
         sums = [value for value in vars(prepared).values() if isinstance(value, Sums)]
         inputs = sum(isinstance(argument, Tensor) for argument in arguments)
         written = len(prepared.launch.kernel.arg_names) - len(prepared.launch.values) - inputs - len(sums)

@@ -65,13 +65,13 @@ def traffic(device, monkeypatch):
 
 def launched(operation: str, *arguments):
     """The operation with the config that a batch of BATCH such samples would be given."""
-    from bam_fused.backends.triton import operations
+    from bam_fused.bench import triton_operations
 
     x = arguments[1 if operation == "gate_backward" else 0]
     batch = torch.empty_like(x.expand(BATCH, -1, -1, -1), device="meta", memory_format=torch.preserve_format)
     batch = batch.to(memory_format=torch.channels_last) if x.stride(1) == 1 else batch.contiguous()
-    config = operations.prepare(operation, operations.sample_arguments(operation, batch)).config
-    return getattr(operations.MODULES[operation], operation)(*arguments, config=config)
+    config = triton_operations.prepare(operation, triton_operations.sample_arguments(operation, batch)).config
+    return getattr(triton_operations.MODULES[operation], operation)(*arguments, config=config)
 
 
 def _share(x: torch.Tensor) -> float:

@@ -18,14 +18,15 @@ SHAPE = (2, 8, 6, 6)
 @pytest.fixture
 def table(tmp_path, monkeypatch, device):
     """A table of this test's own, and Triton's modules with nothing prepared or read before it."""
-    from bam_fused.backends.triton import operations, tuned
+    from bam_fused.backends.triton import tuned
+    from bam_fused.bench import triton_operations
 
     file = tmp_path / "new" / "table.json"
     monkeypatch.setenv("BAM_FUSED_TRITON_TABLE", str(file))
     tuned.forget()
     yield file
     tuned.forget()
-    operations.forget()
+    triton_operations.forget()
 
 
 def _view(device):
@@ -35,7 +36,8 @@ def _view(device):
 
 
 def test_the_fastest_config_is_written_and_used(table, device):
-    from bam_fused.backends.triton import heuristics, operations, tune, tuned
+    from bam_fused.backends.triton import heuristics, tuned
+    from bam_fused.bench import triton_operations, tune_triton
 
     calls = []
 
@@ -47,9 +49,9 @@ def test_the_fastest_config_is_written_and_used(table, device):
         return 100.0 - min(len(calls) % 50, 5)
 
     before = heuristics.gate(_view(device), torch.float32, device, 4, 1)
-    tune.run([SHAPE], [torch.float32], ["nchw"], device, timer)
+    tune_triton.run([SHAPE], [torch.float32], ["nchw"], device, timer)
     entries = json.loads(table.read_text())[tuned.device_name(device)]
-    assert set(entries) == {f"{name} float32 nchw 8x36 2" for name in operations.MODULES}
+    assert set(entries) == {f"{name} float32 nchw 8x36 2" for name in triton_operations.MODULES}
     after = heuristics.gate(_view(device), torch.float32, device, 4, 1)
     assert after == heuristics.PointwiseConfig(**entries["gate float32 nchw 8x36 2"])
     assert after != before
@@ -59,19 +61,20 @@ def test_the_fastest_config_is_written_and_used(table, device):
 def test_the_rules_win_unless_something_is_faster(table, device):
     from dataclasses import asdict
 
-    from bam_fused.backends.triton import heuristics, tune
+    from bam_fused.backends.triton import heuristics
+    from bam_fused.bench import tune_triton
 
     default = heuristics.gate(_view(device), torch.float32, device, 4, 1)
-    key, entry, before, best = tune.tune("gate", feature_map(SHAPE).to(device), lambda call: 1.0)
+    key, entry, before, best = tune_triton.tune("gate", feature_map(SHAPE).to(device), lambda call: 1.0)
     assert (key, entry, before, best) == ("gate float32 nchw 8x36 2", asdict(default), 1.0, 1.0)
 
 
 def test_every_candidate_runs(table, device):
     """The neighbours of every rule are configs that the kernels take."""
-    from bam_fused.backends.triton import operations, tune
+    from bam_fused.bench import triton_operations, tune_triton
 
     x = feature_map((1, 8, 4, 4)).to(device)
-    for operation in operations.MODULES:
+    for operation in triton_operations.MODULES:
         measured = []
 
         def timer(call, measured=measured):
@@ -80,13 +83,13 @@ def test_every_candidate_runs(table, device):
             measured.append(call)
             return 1.0
 
-        tune.tune(operation, x, timer)
+        tune_triton.tune(operation, x, timer)
         assert len(measured) >= 9
 
 
 def test_a_config_that_cannot_run_is_passed_over(table, device):
     from bam_fused.backends import BackendUnavailable
-    from bam_fused.backends.triton import tune
+    from bam_fused.bench import tune_triton
 
     measured = []
 
@@ -96,7 +99,7 @@ def test_a_config_that_cannot_run_is_passed_over(table, device):
             raise BackendUnavailable("too much shared memory: for this test")
         return 2.0 if len(measured) == 3 else 3.0
 
-    assert tune.tune("gate", feature_map(SHAPE).to(device), timer)[2:] == (3.0, 2.0)
+    assert tune_triton.tune("gate", feature_map(SHAPE).to(device), timer)[2:] == (3.0, 2.0)
 
 
 def test_entries_of_other_devices_are_kept(table):

@@ -1,6 +1,6 @@
 """The tuning command: measures configs on the device at hand and writes the fastest into the table of tuned.py.
 
-`python -m bam_fused.backends.triton.tune --shape 32x256x56x56 --dtype bfloat16 --layout nchw`; every option may be given
+`python -m bam_fused.bench.tune_triton --shape 32x256x56x56 --dtype bfloat16 --layout nchw`; every option may be given
 several times, and without any the paper's bottlenecks are tuned. Nothing is ever measured unless this command is run.
 """
 
@@ -16,9 +16,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bam_fused.backends.triton import heuristics, operations, tuned
+from bam_fused.backends.triton import heuristics, tuned
 from bam_fused.backends.triton.heuristics import PointwiseConfig, TileConfig
 from bam_fused.backends.triton.matrices import matrices, orientation
+from bam_fused.bench import triton_operations
 
 Config = PointwiseConfig | TileConfig
 Timer = Callable[[Callable[[], Any]], float]
@@ -71,9 +72,9 @@ def tune(operation: str, x: Tensor, timer: Timer) -> tuple[str, tuned.Entry, flo
     rows_are_channels = orientation(x.shape, x.stride())
     assert rows_are_channels is not None
     view = matrices(x.shape, rows_are_channels)
-    call = getattr(operations.MODULES[operation], operation)
-    arguments = operations.sample_arguments(operation, x)
-    default = operations.prepare(operation, arguments).config
+    call = getattr(triton_operations.MODULES[operation], operation)
+    arguments = triton_operations.sample_arguments(operation, x)
+    default = triton_operations.prepare(operation, arguments).config
     times: dict[Config, float] = {}
     for config in (default, *candidates(default)):
         if config not in times:
@@ -103,14 +104,14 @@ def run(
     for shape, dtype, layout in itertools.product(shapes, dtypes, layouts):
         x = torch.randn(shape, device=device, dtype=dtype)
         x = x.contiguous(memory_format=torch.channels_last) if layout == "nhwc" else x
-        for operation in operations.MODULES:
+        for operation in triton_operations.MODULES:
             key, entry, before, after = tune(operation, x, timer)
             entries[key] = entry
             print(f"{key}: {before:.4f} ms by the rules, {after:.4f} ms with {entry}", flush=True)
     file = tuned.path()
     tuned.write(file, tuned.device_name(device), entries)
     tuned.forget()
-    operations.forget()
+    triton_operations.forget()
     print(f"written to {file}")
 
 

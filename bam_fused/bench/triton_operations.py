@@ -1,5 +1,4 @@
-"""The operations of this backend that have a kernel, with arguments to run them on, for tuning and for compiling ahead of
-time."""
+"""Triton's kernels by operation, with arguments to run them on, for tuning and for compiling ahead of time."""
 
 from __future__ import annotations
 
