@@ -3,14 +3,15 @@
 namespace bam_fused::cpu {
 
 PartialSums::PartialSums(
-    const Tensor& x, const Results& results, int64_t samples, int64_t partials, int64_t length, double scale)
-    : dtype_(dtype_of(x)) {
+    const Target& target, Dtype dtype, const Results& results, const std::array<int64_t, 3>& sizes, double scale)
+    : dtype_(dtype) {
   if (results.data == nullptr) return;
-  const Dtype out_dtype = results.float32 ? Dtype::float32 : dtype_;
+  const auto [samples, partials, length] = sizes;
+  const Dtype out_dtype = results.float32 ? Dtype::float32 : dtype;
   arguments_ = {results.data, results.data, out_dtype, samples, partials, length, scale};
-  const bool in_compute_type = results.float32 == (dtype_ != Dtype::float64);
+  const bool in_compute_type = results.float32 == (dtype != Dtype::float64);
   if (partials == 1 && scale == 1.0 && in_compute_type) return;
-  memory_ = workspace(x, {samples, partials, length});
+  memory_ = workspace(target.x, {samples, partials, length});
   arguments_.in = memory_->data_ptr();
 }
 

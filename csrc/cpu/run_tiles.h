@@ -1,6 +1,7 @@
 // Running a call tile by tile, and adding up what its tiles have summed.
 #pragma once
 
+#include <array>
 #include <optional>
 
 #include "dispatch.h"
@@ -26,7 +27,8 @@ struct Sums {
 // Where the tiles leave their partial sums of some results, [samples, partials, length], until these are added up.
 class PartialSums {
  public:
-  PartialSums(const Tensor& x, const Results& results, int64_t samples, int64_t partials, int64_t length, double scale);
+  PartialSums(
+      const Target& target, Dtype dtype, const Results& results, const std::array<int64_t, 3>& sizes, double scale);
 
   // The results themselves where there is nothing to add up; null where no results are wanted.
   void* data() const { return const_cast<void*>(arguments_.in); }
@@ -35,15 +37,17 @@ class PartialSums {
 
  private:
   SumPartialsArguments arguments_{};
-  Dtype dtype_;  // of x
+  Dtype dtype_;  // of the feature maps
   std::optional<Tensor> memory_;
 };
 
 template <class Call> void run_tiles(const Call& call, const Target& target, const Sums& sums = {}) {
   const Extent& extent = call.extent;
   const Tiling tiling = tiling_of(extent, call.dtype);
-  const PartialSums rows(target.x, sums.of_rows, extent.samples, tiling.column_tiles, extent.rows, sums.scale);
-  const PartialSums columns(target.x, sums.of_columns, extent.samples, tiling.row_tiles, extent.columns, sums.scale);
+  const std::array<int64_t, 3> row_sizes{extent.samples, tiling.column_tiles, extent.rows};
+  const std::array<int64_t, 3> column_sizes{extent.samples, tiling.row_tiles, extent.columns};
+  const PartialSums rows(target, call.dtype, sums.of_rows, row_sizes, sums.scale);
+  const PartialSums columns(target, call.dtype, sums.of_columns, column_sizes, sums.scale);
   const Tiled<Call> tiled{call, tiling, rows.data(), columns.data()};
   for_tiles(tiled, call.dtype, tiling.tiles(), extent.samples * extent.rows * extent.columns);
   rows.add_up();

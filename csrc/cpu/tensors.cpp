@@ -25,7 +25,7 @@ void prepare_memory([[maybe_unused]] const Tensor& fresh) {
 
 LogitsView logits_of(const Tensor& logits, const Tensor& x) {
   const Tensor read = cpu::as_compute_dtype(logits, x);
-  return {read, {read.const_data_ptr(), read.numel() / read.size(0), 1, read.scalar_type() == ScalarType::Float}};
+  return {read, {read.const_data_ptr(), read.stride(0), 1, read.scalar_type() == ScalarType::Float}};
 }
 
 void on_device(const Tensor& x, const std::function<void(const Target&)>& run) { run(Target{x}); }
