@@ -53,9 +53,9 @@ template <class A, class Step> inline void for_columns(int64_t columns, Step&& s
 }
 
 // The sum over the row of the vectors that step returns. Two levels of sums keep the rounding error near that of a pairwise
-// sum: the long run of additions is cut into blocks.
+// sum: the long run of additions is cut into blocks, about as many as one has vectors.
 template <class A, class Step> inline A sum_columns(int64_t columns, Step&& step) {
-  constexpr int64_t block = 16 * kLanes<A>;
+  const int64_t block = (columns < 64 * kLanes<A> ? 6 : 16) * kLanes<A>;
   Vec<A> total{};
   for (int64_t begin = 0, end; begin < columns; begin = end) {
     end = columns - begin < 2 * block ? columns : begin + block;  // never a last block shorter than a vector

@@ -15,7 +15,7 @@ struct Tiling {
   int64_t tiles() const { return samples * row_tiles * column_tiles; }
 };
 
-constexpr int64_t kMaxTileRows = 32;  // a column of a partial sum is at most this long: rounding grows with it
+constexpr int64_t kMaxTileRows = 32;
 // In the compute type: a tile's column logits, terms and sums stay in the L1 cache.
 constexpr int64_t kMaxTileColumnBytes = 8192;
 
