@@ -37,7 +37,7 @@ def why_not(module, x):
 def drawn(generator: random.Random):
     """A BAM with drawn options, whose layers keep the size of what passes them, and a shape that it takes."""
     pick = generator.choice
-    channels = pick([16, 17, 32, 64, 100, 128, 320])
+    channels = pick([16, 17, 32, 64, 128, 320, generator.randint(16, 1024)])
     layers, legacy = generator.randint(1, 3), generator.random() < 0.3
     bam = BAM(
         channels,
@@ -58,8 +58,9 @@ def drawn(generator: random.Random):
     randomise(bam, seed=generator.randint(0, 10**6)).eval()
     for weight in (parameter for parameter in bam.parameters() if parameter.dim() > 1):
         weight.mul_(2 / weight[0].numel() ** 0.5)
-    height = generator.randint(1, 40)
-    width = generator.randint(height, 2 * height - 1) if legacy else generator.randint(1, 70)
+    side = 70 if channels <= 128 else 20
+    height = generator.randint(1, side)
+    width = generator.randint(height, 2 * height - 1) if legacy else generator.randint(1, side)
     return bam, (generator.randint(1, 3), channels, height, width)
 
 

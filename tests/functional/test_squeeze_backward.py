@@ -48,7 +48,8 @@ def check(function, x: Tensor, weight: Tensor, bias: Tensor | None, grads: tuple
     wide = [None if t is None else t.double() for t in (x, weight, bias)]
     exact = _with_gradients(reference.squeeze, *wide, tuple(t.double() for t in grads))
     positions = x.shape[0] * x.shape[2] * x.shape[3]
-    noise = {"pooled": 1.0, "reduced": 2.0, "dx": 4 * weight.shape[0] ** 0.5, "dweight": 20 * positions**0.5}
+    sums = 10.0 if x.dtype == torch.float64 else 2.0  # the float64 that judges float64 rounds as much itself
+    noise = {"pooled": 1.0, "reduced": sums, "dx": 4 * weight.shape[0] ** 0.5, "dweight": 20 * positions**0.5}
     noise["dbias"] = noise["dweight"]
     for name, a, b, c in zip(NAMES, ours, eager, exact, strict=False):
         assert_no_worse_than_eager(name, a, b, c, noise.get(name, 0.0))
@@ -82,12 +83,13 @@ def test_every_view_of_x_and_gradient(poisoned, x_format):
             check(bam_fused.squeeze, x, weight, bias, _grads(shape, reduced, torch.float32, grad_format))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(st.data())
 def test_drawn_cases(data):
-    shape = tuple(
-        data.draw(st.integers(1, top), label=name) for name, top in (("N", 4), ("C", 140), ("H", 30), ("W", 30))
-    )
+    channels = data.draw(st.one_of(st.integers(1, 140), st.just(320), st.integers(16, 1024)), label="C")
+    side = min(70, int((60000 / channels) ** 0.5))
+    n, h, w = (data.draw(st.integers(1, top), label=name) for name, top in (("N", 3), ("H", side), ("W", side)))
+    shape = (n, channels, h, w)
     reduced, dtype = data.draw(st.integers(1, 70)), data.draw(st.sampled_from(DTYPES))
     weight, bias = weights(shape[1], reduced, dtype)
     x = feature_map(shape, dtype, data.draw(st.sampled_from(VIEWS)))
