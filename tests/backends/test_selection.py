@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -90,10 +92,19 @@ def test_the_environment_variable_sets_the_first_choice():
     assert "ValueError: BAM_FUSED_BACKEND must be one of" in done.stderr
 
 
-def test_importing_is_light_and_silent():
+def test_importing_is_light_and_silent_and_writes_nothing(tmp_path):
+    """In a folder that could as well be read-only, and has a space and an umlaut in its name."""
+    there = tmp_path / "Größe mit Leerzeichen"
+    package = Path(bam_fused.__file__).parent
+    shutil.copytree(package, there / "bam_fused", ignore=shutil.ignore_patterns("__pycache__"))
+    before = sorted(there.rglob("*"))
     code = (
-        "import sys, bam_fused\n"
-        "print(sorted({'triton', 'torchvision', 'timm', 'matplotlib', 'pytorchcv'} & set(sys.modules)))"
+        f"import sys; sys.path.insert(0, {str(there)!r})\n"
+        "import bam_fused, torch\n"
+        "bam_fused.global_avg_pool(torch.ones(1, 2, 3, 4))\n"
+        "print(sorted({'triton', 'torchvision', 'timm', 'matplotlib', 'pytorchcv'} & set(sys.modules)))\n"
+        "print(bam_fused.__file__)"
     )
-    done = _python(code)
-    assert (done.stdout.strip(), done.stderr) == ("[]", "")
+    done = _python(code, PYTHONDONTWRITEBYTECODE="1")
+    assert (done.stdout.split("\n")[:2], done.stderr) == (["[]", str(there / "bam_fused/__init__.py")], "")
+    assert sorted(there.rglob("*")) == before
