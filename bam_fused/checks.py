@@ -70,7 +70,7 @@ def check_gate(x: object, channel_logits: object, spatial_logits: object, combin
     check_combine(combine)
 
 
-def check_squeeze(x: object, weight: object, bias: object) -> None:
+def check_squeeze(x: object, weight: object, bias: object, features: object = False) -> None:
     """Raise TypeError or ValueError, naming the argument, unless `squeeze` can take these."""
     _, c, _, _ = check_feature_map("x", x)
     assert isinstance(x, Tensor)

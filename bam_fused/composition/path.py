@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
-from bam_fused.composition import training, waits, whole
+from bam_fused.composition import step, training, waits, whole
 from bam_fused.composition.plan import Plan
 from bam_fused.composition.run import run
 
@@ -26,6 +26,7 @@ class Candidate(NamedTuple):
 
 CANDIDATES: tuple[Candidate, ...] = (
     Candidate("one operator", whole.why_not, whole.run),
+    Candidate("one node", step.why_not, step.run),
     Candidate("two passes", training.why_not, training.run),
 )
 """The paths faster than the composed one, the fastest first."""

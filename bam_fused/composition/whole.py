@@ -38,7 +38,7 @@ def why_not(module: nn.Module, plan: Plan, x: Tensor) -> str | None:
     for i, step in enumerate((*channel, *spatial)):
         position = i - len(channel)
         size = 3 if 0 < position < len(spatial) - 1 else 1
-        reason = _odd_layer(step.weight, size) or _odd_norm(step.norm)
+        reason = odd_layer(step.weight, size) or _odd_norm(step.norm)
         if reason is not None:
             return reason
         for tensor in _tensors(step):
@@ -96,7 +96,8 @@ def _has(step: Step) -> int:
     return has
 
 
-def _odd_layer(layer: nn.Module, size: int) -> str | None:
+def odd_layer(layer: nn.Module, size: int) -> str | None:
+    """What a layer has that the operators do not do: they take Linear layers and convolutions that keep the map's size."""
     if isinstance(layer, nn.Linear):
         return None
     assert isinstance(layer, nn.Conv2d)

@@ -23,15 +23,21 @@ MOST_REDUCED = 512
 """Reduced channels that the gradients' kernels keep in a core's cache; beyond, PyTorch's own products run."""
 
 
-def _plain(x: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
+def _plain(x: Tensor, weight: Tensor, bias: Tensor | None, features: bool = False) -> tuple[Tensor, Tensor]:
     wide = compute_dtype(x)
     pooled, reduced = reference.squeeze(x.to(wide), weight.to(wide), None if bias is None else bias.to(wide))
+    if features:
+        return pooled, reduced.contiguous(memory_format=torch.channels_last)
     return pooled.to(x.dtype), reduced.to(x.dtype, memory_format=memory_format_of(x))
 
 
-def _fake(x: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
+def _fake(x: Tensor, weight: Tensor, bias: Tensor | None, features: bool = False) -> tuple[Tensor, Tensor]:
     n, c, h, w = x.shape
     shape = (n, weight.shape[0], h, w)
+    if features:
+        wide = compute_dtype(x)
+        reduced = torch.empty(shape, dtype=wide, device=x.device, memory_format=torch.channels_last)
+        return x.new_empty((n, c), dtype=wide), reduced
     return x.new_empty((n, c)), torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=memory_format_of(x))
 
 
@@ -76,23 +82,31 @@ def _plain_weight_grad(x: Tensor, reduced_grad: Tensor) -> Tensor:
 class _Squeeze(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, kernel: Callable[..., Any], choice: Choice, x: Tensor, weight: Tensor, bias: Tensor | None
+        ctx: Any,
+        kernel: Callable[..., Any],
+        choice: Choice,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        features: bool = False,
     ) -> tuple[Tensor, Tensor]:
         ctx.save_for_backward(x, weight)
         ctx.choice = choice
-        pooled, reduced = kernel(x, weight, bias)
+        pooled, reduced = kernel(x, weight, bias, features)
         return pooled, reduced
 
     @staticmethod
     def backward(ctx: Any, pooled_grad: Tensor, reduced_grad: Tensor) -> tuple[Tensor | None, ...]:
         grads = (pooled_grad, reduced_grad)
         wanted = ctx.needs_input_grad[2:]
-        return None, None, *squeeze_grads(ctx.choice, wanted, *ctx.saved_tensors, *grads, None, None, None, "sum")
+        found = squeeze_grads(ctx.choice, wanted, *ctx.saved_tensors, *grads, None, None, None, "sum")
+        return None, None, *found, None
 
 
 _squeeze = define(
     "squeeze",
-    "(Tensor x, Tensor weight, Tensor? bias) -> (Tensor, Tensor)",
+    # With features both come in the compute type, the reduction channels_last, as a training step's branches take them.
+    "(Tensor x, Tensor weight, Tensor? bias, bool features=False) -> (Tensor, Tensor)",
     check=check_squeeze,
     fake=_fake,
     plain=_plain,
@@ -130,8 +144,6 @@ def squeeze_grads(
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
     """The gradients in x, weight and bias that are wanted; `gate` as in the operator squeeze_input_grad."""
     dx = dweight = dbias = None
-    if not reduced_grad.is_contiguous(memory_format=memory_format_of(x)):
-        reduced_grad = reduced_grad.contiguous(memory_format=memory_format_of(x))  # once for both kernels
     run = run_backward if weight.shape[0] <= MOST_REDUCED else _run_plain
     if wanted[1]:
         dweight = run("squeeze_weight_grad", choice, x, reduced_grad).to(weight.dtype).reshape(weight.shape)

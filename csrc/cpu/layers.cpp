@@ -2,10 +2,13 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 
 #include "kernels/pack_weight.h"
 
 namespace bam_fused::cpu {
+
+int64_t compute_bytes(const Tensor& x) { return compute_dtype(x) == ScalarType::Double ? 8 : 4; }
 
 int64_t padded(const Tensor& x, int64_t length) {
   const int64_t lanes = vector_bytes() / (compute_dtype(x) == ScalarType::Double ? 8 : 4);
@@ -17,8 +20,6 @@ Tensor readable_weight(const Tensor& weight, const Tensor& x) {
 }
 
 namespace {
-
-int64_t compute_bytes(const Tensor& x) { return compute_dtype(x) == ScalarType::Double ? 8 : 4; }
 
 int64_t taps_of(const Tensor& weight) { return weight.dim() == 4 ? weight.size(2) * weight.size(3) : 1; }
 
@@ -85,6 +86,15 @@ void* Workspace::take(int64_t numbers) {
   at_ += bytes;
   left_ -= bytes;
   return piece;
+}
+
+Tensor padded_vector(const Tensor& x, const std::optional<Tensor>& vector, int64_t length, double otherwise) {
+  Tensor all = filled(x, length, vector ? 0.0 : otherwise);
+  if (vector) {
+    const Tensor numbers = as_compute_dtype(*vector, x);
+    std::memcpy(all.data_ptr(), numbers.const_data_ptr(), static_cast<size_t>(length * numbers.element_size()));
+  }
+  return all;
 }
 
 namespace {

@@ -10,6 +10,9 @@
 
 namespace bam_fused::cpu {
 
+// Of x's compute type.
+int64_t compute_bytes(const Tensor& x);
+
 // `length` rounded up to whole vectors of x's compute type.
 int64_t padded(const Tensor& x, int64_t length);
 
@@ -36,6 +39,9 @@ Tensor packed_weight(const Tensor& x, const Tensor& weight);
 
 // A workspace of `length` numbers in x's compute type, padded to whole vectors, all `value`.
 Tensor filled(const Tensor& x, int64_t length, double value);
+
+// A vector (any dtype) of `length` numbers as a workspace padded with zeros; where it is missing, all are `otherwise`.
+Tensor padded_vector(const Tensor& x, const std::optional<Tensor>& vector, int64_t length, double otherwise);
 
 // Memory of a call in x's compute type, handed out piece by piece, each from a multiple of 64 bytes on.
 class Workspace {

@@ -3,14 +3,12 @@
 #include <optional>
 
 #include "../shared/arguments.h"
-#include "dispatch.h"
+#include "features.h"
 #include "kernels/squeeze_input_grad.h"
 #include "kernels/squeeze_weight_grad.h"
 
 namespace bam_fused::cpu {
 namespace {
-
-int64_t compute_bytes(const Tensor& x) { return compute_dtype(x) == ScalarType::Double ? 8 : 4; }
 
 int64_t split(int64_t length, int64_t most) { return (length + most - 1) / most; }
 
@@ -18,6 +16,11 @@ int64_t split(int64_t length, int64_t most) { return (length + most - 1) / most;
 Tensor reduced_as_rows(const Tensor& reduced_grad, const Tensor& x, Rows rows) {
   if (rows == Rows::channels) return as_compute_dtype(reduced_grad, x);
   return as_compute_dtype(torch::stable::transpose(torch::stable::transpose(reduced_grad, 1, 2), 2, 3), x);
+}
+
+// Whether it lies as [samples, positions, reduced] without a copy.
+bool has_positions_as_rows(const Tensor& reduced_grad) {
+  return torch::stable::transpose(torch::stable::transpose(reduced_grad, 1, 2), 2, 3).is_contiguous();
 }
 
 // The weight (R, C, ...) as [R, C].
@@ -112,7 +115,8 @@ Tensor squeeze_weight_grad(const Tensor& x, const Tensor& reduced_grad) {
   if (x.numel() == 0) return torch::stable::new_zeros(out, {reduced, channels});
   const FeatureMap map({&x});
   const View read = map.readable(x);
-  const Tensor gradients = reduced_as_rows(reduced_grad, x, map.rows);
+  const bool by_positions = has_positions_as_rows(reduced_grad);
+  const Tensor gradients = reduced_as_rows(reduced_grad, x, by_positions ? Rows::positions : map.rows);
   constexpr int64_t enough_tasks = 16, most_channels = 288, packed_numbers = 16384;
   SqueezeWeightGradArguments a{};
   a.samples = map.shape.samples;
@@ -124,6 +128,7 @@ Tensor squeeze_weight_grad(const Tensor& x, const Tensor& reduced_grad) {
   const int64_t channel_tiles = split(channels, most_channels);
   a.splits = std::min(a.samples * split(a.positions, a.tile_positions), split(enough_tasks, channel_tiles));
   a.rows_are_channels = map.rows_are_channels();
+  a.grad_has_positions_as_rows = by_positions || map.rows == Rows::positions;
   a.x = read.map;
   a.reduced_grad = gradients.const_data_ptr();
   const int64_t rows = a.rows_are_channels ? channels : reduced, columns = a.rows_are_channels ? reduced : channels;

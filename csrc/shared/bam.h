@@ -11,7 +11,7 @@
 namespace bam_fused {
 
 // What a layer has, as bits of its number in `layers`; its tensors follow each other in this order, the weight before them.
-enum LayerHas : int64_t { kBias = 1, kNorm = 2, kAffine = 4, kRelu = 8 };
+enum LayerHas : int64_t { kBias = 1, kNorm = 2, kAffine = 4, kRelu = 8, kBatch = 16 };
 
 struct BamLayer {
   Tensor weight;                         // (O, I), (O, I, 1, 1) or (O, I, 3, 3)

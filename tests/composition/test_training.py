@@ -25,7 +25,7 @@ from bam_fused.composition.path import path_of
 from bam_fused.composition.plan import plan_of
 from bam_fused.composition.run import run
 
-PATH = "two passes"
+PATH = "one node"
 
 
 def _path(module: nn.Module, x: Tensor):
@@ -47,15 +47,15 @@ def _step(module: nn.Module, forward, x: Tensor, grad: Tensor) -> dict[str, Tens
     return {"out": out.detach(), "dx": x.grad, **parameters, **dict(module.named_buffers())}
 
 
-def _call(module: nn.Module, x: Tensor) -> Tensor:
-    assert _path(module, x).name == PATH, _path(module, x)
-    return module(x)
-
-
-def check(module: nn.Module, x: Tensor, grad: Tensor) -> None:
+def check(module: nn.Module, x: Tensor, grad: Tensor, path: str = PATH) -> None:
     """Output, gradients and running statistics against float64, no worse than eager."""
+
+    def call(module: nn.Module, x: Tensor) -> Tensor:
+        assert _path(module, x).name == path, _path(module, x)
+        return module(x)
+
     ours, exact = (
-        _step(module, _call, x, grad),
+        _step(module, call, x, grad),
         _step(copy.deepcopy(module).double(), _by_layers, x.double(), grad.double()),
     )
     # In both memory formats: the reduced maps are channels_last here whatever x is, where BatchNorm errs in another way.
@@ -123,6 +123,36 @@ def test_a_step(kind, format, mode):
                 norm.eval().requires_grad_(False)
     shape = (3, 32, 9, 9)
     check(module, feature_map(shape, format=format), gradient(shape, format=format))
+
+
+@pytest.mark.parametrize("format", ["contiguous", "channels_last"])
+def test_a_step_with_a_layer_that_is_called(format):
+    """The norms and what is no plain convolution are, between the two passes."""
+    module = randomise(BAM.official(32))
+    module.spatial.convs[1].padding_mode = "reflect"
+    shape = (3, 32, 9, 9)
+    check(module, feature_map(shape, format=format), gradient(shape, format=format), "two passes")
+
+
+@pytest.mark.parametrize("momentum", [0.3, 0.0, None])
+@pytest.mark.parametrize("tracked", [True, False])
+def test_running_statistics(momentum, tracked):
+    """As `nn.BatchNorm2d` moves them, over several steps, whatever stands in the place of its buffers."""
+    module = randomise(BAM.official(32)).float()
+    for norm in module.modules():
+        if isinstance(norm, nn.modules.batchnorm._BatchNorm):
+            norm.momentum = momentum
+            if not tracked:
+                norm.track_running_stats = False
+                norm.running_mean = norm.running_var = norm.num_batches_tracked = None
+    exact = copy.deepcopy(module).double()
+    for _ in range(3):
+        x = feature_map((3, 32, 6, 5))
+        assert _path(module, x.requires_grad_()).name == PATH
+        module(x)
+        _by_layers(exact, x.double())
+    for ours, theirs in zip(module.buffers(), exact.buffers(), strict=True):
+        torch.testing.assert_close(ours.double(), theirs.double(), rtol=3e-6, atol=3e-7)
 
 
 @settings(max_examples=60, deadline=None)
@@ -256,7 +286,25 @@ class _Refusal:
 )
 def test_what_is_in_the_way_is_said(refusal, said):
     path = refusal(BAM(32), torch.randn(2, 32, 5, 5))
-    assert path.name != PATH and said in dict(path.refused)[PATH]
+    assert path.name == "composed"
+    assert all(said in dict(path.refused)[name] for name in (PATH, "two passes"))
+
+
+def test_what_is_in_the_way_of_one_node_is_said():
+    def refused(change, x):
+        change(module := BAM.official(32))
+        path = _path(module, x.requires_grad_())
+        return path.name, dict(path.refused)[PATH]
+
+    x = torch.randn(2, 32, 5, 5)
+    wrong = {
+        "no BatchNorm2d": lambda m: setattr(m.spatial.norms, "1", nn.BatchNorm1d(2)),
+        "alone": lambda m: setattr(m.spatial.norms[1], "bias", None),
+        "single value": lambda m: None,
+    }
+    for said, change in wrong.items():
+        name, reason = refused(change, x[:1] if said == "single value" else x)
+        assert name == "two passes" and said in reason
 
 
 def test_one_branch_and_crops_go_layer_by_layer():

@@ -15,8 +15,9 @@ from bam_fused.bench.cases import Case, both_modes
 from bam_fused.bench.description import Description
 from bam_fused.bench.operations import global_avg_pool
 from bam_fused.bench.problem import Problem, feature_map, in_float64, of_module, place
-from bam_fused.composition import whole
-from bam_fused.composition.plan import plan_of
+from bam_fused.composition import step, whole
+from bam_fused.composition.plan import plan_of, steps
+from bam_fused.functional.bam import NORM
 
 
 class AuthorsBAM(nn.Module):
@@ -63,6 +64,25 @@ def samples(x: Tensor) -> Iterator[tuple[Any, ...]]:
         yield whole.arguments(module, plan, x)
 
 
+def branches_samples(x: Tensor) -> Iterator[tuple[Any, ...]]:
+    """The branches of a training step on x as the reduction; norms in evaluation, and over the batch."""
+    n, reduced, *_ = x.shape
+    for make, training in ((bam_fused.BAM, False), (bam_fused.BAM.official, True)):
+        module = make(2 * reduced, 2).to(x.device, x.dtype).train(training).requires_grad_(False)
+        plan = plan_of(module)
+        assert plan is not None
+        tensors, layers = step.described(steps(module, plan.channel), steps(module, plan.spatial))
+        yield x.new_ones((n, 2 * reduced)).cumsum(0), x, tensors, *layers[:4]
+
+
+def branches_backward_samples(x: Tensor) -> Iterator[tuple[Any, ...]]:
+    operator = torch.ops.bam_fused.branches.compiled
+    for pooled, reduced, tensors, *layers in branches_samples(x):
+        channel, spatial, saved, _ = operator(pooled, reduced, tensors, *layers)
+        wanted = [int(i % 3 > 0 and not any(has & NORM for has in layers[0])) for i in range(len(tensors))]
+        yield channel, spatial, pooled, reduced, saved, tensors, *layers, wanted
+
+
 def problem(case: Case, device: torch.device) -> Problem:
     fused = bam_fused.BAM.official(case.shape[1])
     authors, mean = AuthorsBAM(fused, mean=False), AuthorsBAM(fused, mean=True)
@@ -88,7 +108,7 @@ def problem(case: Case, device: torch.device) -> Problem:
 DESCRIPTION = Description(
     problem,
     competitors=("eager", "eager (mean)", "fused"),
-    operators={"bam": samples},
+    operators={"bam": samples, "branches": branches_samples, "branches_backward": branches_backward_samples},
     cases={
         "quick": tuple(both_modes("bam", (8, 512, 28, 28))),
         "readme": (

@@ -28,6 +28,7 @@ def samples(x: Tensor) -> Iterator[tuple[Any, ...]]:
     weight, bias = _weights(x)
     yield x, weight, bias
     yield x, weight.flatten(1), None
+    yield x, weight, bias, True
 
 
 def _joined(function: Callable[..., tuple[Tensor, Tensor]]) -> Callable[..., Tensor]:

@@ -45,7 +45,11 @@ inline void add_position_tile(
   const A* grad = (const A*)a.reduced_grad + tile.sample * a.positions * a.reduced;
   if (a.rows_are_channels) {
     const int64_t packed = packed_stride<A>(a.reduced);
-    pack_transposed(memory.reduced, packed, grad + tile.position, a.positions, a.reduced, tile.positions);
+    if (a.grad_has_positions_as_rows) {
+      pack_rows(memory.reduced, packed, grad + tile.position * a.reduced, a.reduced, tile.positions, a.reduced);
+    } else {
+      pack_transposed(memory.reduced, packed, grad + tile.position, a.positions, a.reduced, tile.positions);
+    }
     for (int64_t c = 0; c < channels; c += kChannelsAtOnce) {
       const int64_t count = channels - c < kChannelsAtOnce ? channels - c : kChannelsAtOnce;
       int64_t stride = a.x.strides.row;

@@ -13,11 +13,10 @@ struct SqueezeWeightGradArguments {
 
   int64_t samples, channels, positions, reduced;
   int64_t tile_positions, tile_channels, splits;
-  bool rows_are_channels;
+  bool rows_are_channels, grad_has_positions_as_rows;
   Map x;
-  const void*
-      reduced_grad;  // [samples, reduced, positions] where rows are channels, else [samples, positions, reduced]
-  void* partials;    // [channels, splits, reduced] where rows are channels, else [reduced, splits, channels]
+  const void* reduced_grad;  // [samples, positions, reduced], or [samples, reduced, positions] where rows are channels
+  void* partials;            // [channels, splits, reduced] where rows are channels, else [reduced, splits, channels]
 };
 
 constexpr int64_t kMaxTilePositions = 128;  // the length of its sums in registers

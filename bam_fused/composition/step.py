@@ -1,0 +1,128 @@
+"""The path of a BAM's training step as one node of autograd's graph, on the CPU."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from bam_fused.checks import DTYPES
+from bam_fused.composition import training
+from bam_fused.composition.plan import PLAIN_TENSORS, Plan, Step, steps
+from bam_fused.composition.whole import odd_layer
+from bam_fused.functional.bam import AFFINE, BIAS, NORM, RELU
+from bam_fused.functional.branches import BATCH
+from bam_fused.functional.training_step import Layers, training_step
+
+
+def why_not(module: nn.Module, plan: Plan, x: Tensor) -> str | None:
+    """Why it can not run this module on this x; None where it can."""
+    if torch.compiler.is_compiling():
+        return "torch.compile fuses what lies between the convolutions"
+    reason = training.why_not(module, plan, x)
+    if reason is not None:
+        return reason
+    channel, spatial = steps(module, plan.channel), steps(module, plan.spatial)
+    values = (x.shape[0], x.shape[0] * x.shape[2] * x.shape[3])
+    for branch, count in zip((channel, spatial), values, strict=True):
+        kind = nn.BatchNorm2d if branch is spatial or plan.convolves else nn.BatchNorm1d
+        for i, step in enumerate(branch):
+            size = 3 if branch is spatial and 0 < i < len(spatial) - 1 else 1
+            reason = odd_layer(step.weight, size) or _odd_norm(step.norm, kind, count) or _odd_tensor(step, x)
+            if reason is not None:
+                return reason
+    return None if x.numel() > 0 else "x is empty"
+
+
+def _odd_norm(norm: nn.Module | None, kind: type[nn.Module], values: int) -> str | None:
+    if norm is None:
+        return None
+    if not isinstance(norm, kind):
+        return f"a norm is no {kind.__name__}"
+    if (norm._parameters["weight"] is None) != (norm._parameters["bias"] is None):
+        return "a norm has a weight or a bias alone"
+    if (norm._buffers["running_mean"] is None) != (norm._buffers["running_var"] is None):
+        return "a norm has a running mean or a running variance alone"
+    return "a norm would measure a single value" if _takes_batch(norm) and values == 1 else None
+
+
+def _odd_tensor(step: Step, x: Tensor) -> str | None:
+    dtype = x.dtype
+    for tensor in step.weight._parameters.values():
+        if tensor is not None and (type(tensor) not in PLAIN_TENSORS or not tensor.is_cpu or tensor.dtype is not dtype):
+            return f"a layer's tensor is no plain CPU tensor of x's dtype, {dtype}"
+    if step.norm is not None:
+        running = step.norm._buffers
+        for own in (*step.norm._parameters.values(), running["running_mean"], running["running_var"]):
+            if own is not None and (type(own) not in PLAIN_TENSORS or not own.is_cpu or own.dtype not in DTYPES):
+                return "a norm's tensor is no plain floating-point CPU tensor"
+    return None
+
+
+def _takes_batch(norm: nn.Module) -> bool:
+    return norm.training or norm._buffers["running_mean"] is None
+
+
+def run(module: nn.Module, plan: Plan, x: Tensor) -> Tensor:
+    """The forward of a BAM that `why_not` has nothing against."""
+    channel, spatial = steps(module, plan.channel), steps(module, plan.spatial)
+    weight = cast(Tensor, spatial[0].weight._parameters["weight"])
+    out, statistics = training_step(x, weight, *described(channel, spatial), plan.combine)
+    _track((*channel, *spatial), statistics)
+    if plan.scales:
+        out = torch.lerp(x, out, module._parameters["residual_scale"].to(x.dtype))  # type: ignore[union-attr]
+    return out
+
+
+def described(channel: tuple[Step, ...], spatial: tuple[Step, ...]) -> tuple[list[Tensor], Layers]:
+    """The layers as `branches` takes them."""
+    tensors: list[Tensor | None] = []
+    layers, reduction_bias = [], None
+    for step in (*channel, *spatial):
+        own, norm = step.weight._parameters, step.norm
+        has = RELU if step.relu else 0
+        if step is not spatial[0]:
+            tensors.append(own["weight"])
+        elif own["bias"] is not None:
+            reduction_bias = len(tensors)
+        if own["bias"] is not None:
+            has |= BIAS
+            tensors.append(own["bias"])
+        if norm is not None:
+            has |= BATCH if _takes_batch(norm) else NORM
+            if has & NORM:
+                tensors += (norm._buffers["running_mean"], norm._buffers["running_var"])
+            if norm._parameters["weight"] is not None:
+                has |= AFFINE
+                tensors += (norm._parameters["weight"], norm._parameters["bias"])
+        layers.append(has)
+    dilations = [cast(nn.Conv2d, step.weight).dilation[0] for step in spatial[1:-1]]
+    eps = [0.0 if step.norm is None else cast(nn.BatchNorm2d, step.norm).eps for step in (*channel, *spatial)]
+    return cast("list[Tensor]", tensors), Layers(layers, len(channel), dilations, eps, reduction_bias)
+
+
+@torch.no_grad()
+def _track(layers: tuple[Step, ...], statistics: Tensor) -> None:
+    """Move the running statistics as `nn.BatchNorm2d` does, by whom no version counter notices: graphs may hold them."""
+    norms = [step.norm for step in layers if step.norm is not None and _takes_batch(step.norm)]
+    sizes = [cast(nn.BatchNorm2d, norm).num_features for norm in norms]
+    measured = statistics.flatten().split(2 * sizes)
+    running: list[Tensor] = []
+    targets: list[Tensor] = []
+    momenta: list[float] = []
+    for i, norm in enumerate(cast("list[nn.BatchNorm2d]", norms)):
+        buffers = norm._buffers
+        if not norm.training or not norm.track_running_stats or buffers["running_mean"] is None:
+            continue
+        momentum = norm.momentum or 0.0
+        if buffers["num_batches_tracked"] is not None:
+            buffers["num_batches_tracked"].add_(1)
+            if norm.momentum is None:
+                momentum = 1.0 / float(buffers["num_batches_tracked"])
+        for name, target in (("running_mean", measured[i]), ("running_var", measured[i + len(norms)])):
+            running.append(buffers[name].data)  # type: ignore[union-attr]
+            targets.append(target.to(running[-1].dtype))
+            momenta.append(momentum)
+    if running:
+        torch._foreach_lerp_(running, targets, momenta)

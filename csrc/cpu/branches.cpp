@@ -1,0 +1,287 @@
+// The operator branches on the CPU: both branches of a BAM in a training step, from pooled vector and reduction to the logits.
+#include "branches.h"
+
+#include <tuple>
+
+#include "dilated_conv.h"
+#include "kernels/bam.h"
+#include "layers.h"
+
+namespace bam_fused::cpu {
+namespace {
+
+class TensorReader {
+ public:
+  TensorReader(const Tensor& like, const std::vector<Tensor>& tensors) : like_(like), tensors_(tensors) {}
+
+  int64_t read() const { return read_; }
+
+  // size 0: no weight, as many outputs as inputs.
+  BranchLayer layer(int64_t has, double eps, int64_t inputs, int64_t size, int64_t dilation) {
+    BranchLayer layer{{}, {}, {}, inputs, inputs, dilation, read_};
+    if (size > 0) {
+      const Tensor& w = next();
+      const bool matrix = w.dim() == 2 && size == 1;
+      require(
+          (matrix || (w.dim() == 4 && w.size(2) == size && w.size(3) == size)) && w.size(0) > 0 && w.size(1) == inputs,
+          "layers do not fit each other");
+      layer.weight = w;
+      layer.outputs = w.size(0);
+    }
+    NormLayer& norm = layer.norm;
+    norm.eps = eps;
+    norm.relu = (has & kRelu) != 0;
+    norm.batch = (has & kBatch) != 0;
+    if (has & kBias) layer.bias = vector(layer.outputs);
+    if (has & kNorm) norm.mean = vector(layer.outputs), norm.variance = vector(layer.outputs);
+    if (has & kAffine) norm.gain = vector(layer.outputs), norm.offset = vector(layer.outputs);
+    return layer;
+  }
+
+ private:
+  const Tensor& next() {
+    require(read_ < static_cast<int64_t>(tensors_.size()), "tensors are too few for these layers");
+    const Tensor& t = tensors_[static_cast<size_t>(read_++)];
+    require(t.device() == like_.device(), "tensors must be on pooled's device");
+    return t;
+  }
+
+  Tensor vector(int64_t length) {
+    const Tensor& t = next();
+    require(t.dim() == 1 && t.size(0) == length, "layers do not fit each other");
+    return t;
+  }
+
+  const Tensor& like_;
+  const std::vector<Tensor>& tensors_;
+  int64_t read_ = 0;
+};
+
+}  // namespace
+
+Branches read_branches(
+    const Tensor& pooled, const Tensor& reduced, const std::vector<Tensor>& tensors, const std::vector<int64_t>& layers,
+    int64_t channel_layers, const std::vector<int64_t>& dilations, const std::vector<double>& eps) {
+  check_feature_map(reduced);
+  require(pooled.dim() == 2 && pooled.size(0) == reduced.size(0), "pooled must be (N, C) with N of reduced");
+  require(pooled.scalar_type() == reduced.scalar_type(), "pooled and reduced must have one dtype");
+  const int64_t count = static_cast<int64_t>(layers.size());
+  require(
+      channel_layers > 0 && count - channel_layers == static_cast<int64_t>(dilations.size()) + 2 &&
+          static_cast<int64_t>(eps.size()) == count,
+      "layers, dilations and eps do not fit each other");
+  Branches branches;
+  TensorReader reader(pooled, tensors);
+  int64_t inputs = pooled.size(1);
+  for (int64_t i = 0; i < count; ++i) {
+    const size_t at = static_cast<size_t>(i);
+    const int64_t position = i - channel_layers;
+    const bool channel = position < 0, last = i + 1 == count, hidden = position > 0 && !last;
+    if (position == 0) inputs = reduced.size(1);
+    const int64_t dilation = hidden ? dilations[static_cast<size_t>(position - 1)] : 1;
+    require(dilation > 0, "dilations must be positive");
+    auto& branch = channel ? branches.channel : branches.spatial;
+    branch.push_back(reader.layer(layers[at], eps[at], inputs, position == 0 ? 0 : hidden ? 3 : 1, dilation));
+    inputs = branch.back().outputs;
+  }
+  require(reader.read() == static_cast<int64_t>(tensors.size()), "tensors are too many for these layers");
+  require(branches.channel.back().outputs == pooled.size(1), "the channel branch must end in C logits");
+  require(inputs == 1, "the spatial branch must end in one channel");
+  return branches;
+}
+
+KeptLayers kept_layers(const Branches& branches, const Tensor& pooled, const Tensor& reduced, void* memory) {
+  const int64_t bytes = compute_bytes(pooled), unit = 64 / bytes;
+  const int64_t samples = reduced.size(0), positions = reduced.size(2) * reduced.size(3);
+  KeptLayers all{{}, {}, 0};
+  const auto lines = [&](int64_t numbers) { return (numbers + unit - 1) / unit * unit; };
+  const auto take = [&](int64_t numbers) {
+    char* at = static_cast<char*>(memory) + all.numbers * bytes;
+    all.numbers += lines(numbers);
+    return at;
+  };
+  const auto keep = [&](const BranchLayer& layer, int64_t numbers, int64_t columns) {
+    char* before = take(numbers);
+    return Kept{before, {take(4 * lines(columns)), lines(columns) * bytes}};
+  };
+  for (const BranchLayer& layer : branches.channel) {
+    const bool ends = &layer == &branches.channel.back() && !layer.norm.follows();
+    all.channel.push_back(keep(layer, ends ? 0 : samples * layer.outputs, layer.outputs));
+  }
+  for (const BranchLayer& layer : branches.spatial) {
+    const bool first = &layer == &branches.spatial.front(), last = &layer == &branches.spatial.back();
+    const int64_t before = first || (last && !layer.norm.follows()) ? 0
+                           : last                                   ? samples * positions
+                                                                    : samples * positions * lines(layer.outputs);
+    all.spatial.push_back(keep(layer, before, last ? kMostFolds : layer.outputs));
+  }
+  return all;
+}
+
+namespace {
+
+// A forward in the making.
+class BranchesForward {
+ public:
+  BranchesForward(const Branches& branches, const Tensor& pooled, const Tensor& reduced)
+      : branches_(branches),
+        pooled_(pooled),
+        reduced_(reduced),
+        samples_(reduced.size(0)),
+        positions_(reduced.size(2) * reduced.size(3)) {
+    saved = workspace(pooled, {kept_layers(branches, pooled, reduced, nullptr).numbers});
+    kept_ = kept_layers(branches, pooled, reduced, saved.data_ptr());
+    clear_gaps();
+    int64_t normed = 0;
+    for (const auto* branch : {&branches.channel, &branches.spatial}) {
+      for (const BranchLayer& layer : *branch) normed += layer.norm.batch ? layer.outputs : 0;
+    }
+    statistics = torch::stable::new_empty(pooled, {2, normed}, ScalarType::Double);
+    channel_logits = workspace(pooled, {samples_, pooled.size(1)});
+    spatial_logits = workspace(pooled, {samples_, 1, reduced.size(2), reduced.size(3)});
+  }
+
+  void run() {
+    run_channel();
+    run_spatial();
+  }
+
+  Tensor channel_logits, spatial_logits, saved, statistics;
+
+ private:
+  // What is saved has the same bits in every run: zeros where rows or vectors fill no line.
+  void clear_gaps() {
+    const int64_t unit = 64 / compute_bytes(pooled_);
+    bool gaps = samples_ * positions_ % kMostFolds != 0;
+    for (const auto* branch : {&branches_.channel, &branches_.spatial}) {
+      for (const BranchLayer& layer : *branch) {
+        gaps = gaps || (layer.outputs % unit != 0 && &layer != &branches_.spatial.back());
+      }
+    }
+    if (gaps) torch::stable::zero_(saved);
+  }
+
+  void run_channel() {
+    Tensor in = as_compute_dtype(pooled_, pooled_);
+    for (size_t i = 0; i < branches_.channel.size(); ++i) {
+      const BranchLayer& layer = branches_.channel[i];
+      const bool last = i + 1 == branches_.channel.size();
+      const Tensor out = last ? channel_logits : workspace(pooled_, {samples_, layer.outputs});
+      const bool follows = layer.norm.follows();
+      void* before = follows || !last ? kept_.channel[i].before : out.data_ptr();
+      const Tensor scale = filled(pooled_, layer.outputs, 1.0),
+                   shift = padded_vector(pooled_, layer.bias, layer.outputs, 0.0);
+      ChannelLayerArguments a{};
+      a.inputs = layer.inputs;
+      a.outputs = layer.outputs;
+      a.part_outputs = 64;
+      a.parts = (a.outputs + a.part_outputs - 1) / a.part_outputs;
+      const Tensor weight = as_compute_dtype(*layer.weight, pooled_);
+      a.weight = weight.const_data_ptr();
+      a.finish = {scale.const_data_ptr(), shift.const_data_ptr(), false};
+      a.in = in.const_data_ptr();
+      a.out = before;
+      // The kernel of the compute type, in which the weight is.
+      const Dtype computed = compute_bytes(pooled_) == 8 ? Dtype::float64 : Dtype::float32;
+      for_tiles(a, computed, samples_ * a.parts, samples_ * a.inputs * a.outputs);
+      const NormedRows rows = normed_rows(1, samples_, layer.outputs, layer.outputs);
+      finish(layer, rows, kept_.channel[i], one_sample(before), one_sample(out.data_ptr()));
+      in = out;
+    }
+  }
+
+  void run_spatial() {
+    Features in = features_of(reduced_);
+    const BranchLayer& reduction = branches_.spatial.front();
+    const Features out = reduction.norm.follows() ? fresh_features(reduction.outputs) : in;
+    finish(reduction, rows_of(reduction), kept_.spatial.front(), in.each, out.each);
+    in = out;
+    for (size_t i = 1; i + 1 < branches_.spatial.size(); ++i)
+      in = convolved(branches_.spatial[i], kept_.spatial[i], in);
+    run_last(in);
+  }
+
+  Features convolved(const BranchLayer& layer, const Kept& kept, const Features& in) {
+    const ConvShape shape{samples_, reduced_.size(2), reduced_.size(3), layer.inputs, layer.outputs, layer.dilation};
+    const Tensor packed = packed_weight(pooled_, *layer.weight);
+    const Tensor scale = filled(pooled_, layer.outputs, 1.0),
+                 shift = padded_vector(pooled_, layer.bias, layer.outputs, 0.0);
+    const bool normalises = layer.norm.normalises();
+    const PerSample before = kept_features(pooled_, kept, positions_, layer.outputs);
+    const Finish ending{scale.const_data_ptr(), shift.const_data_ptr(), layer.norm.relu && !normalises};
+    convolve(pooled_, shape, packed, ending, in.each, before);
+    const Features out = normalises ? fresh_features(layer.outputs) : Features{saved, before};
+    finish(layer, rows_of(layer), kept, before, out.each);
+    return out;
+  }
+
+  void run_last(const Features& in) {
+    const BranchLayer& layer = branches_.spatial.back();
+    const Kept& kept = kept_.spatial.back();
+    const bool follows = layer.norm.follows();
+    const Tensor weight = padded_vector(pooled_, *layer.weight, layer.inputs, 0.0), scale = filled(pooled_, 1, 1.0),
+                 shift = padded_vector(pooled_, layer.bias, 1, 0.0);
+    SpatialLogitsArguments a{};
+    a.positions = positions_;
+    a.inputs = layer.inputs;
+    a.part_positions = 128;
+    a.parts = (positions_ + a.part_positions - 1) / a.part_positions;
+    a.weight = weight.const_data_ptr();
+    a.finish = {scale.const_data_ptr(), shift.const_data_ptr(), false};
+    a.in = in.each;
+    a.out = follows ? kept.before : spatial_logits.data_ptr();
+    for_tiles(a, dtype_of(pooled_), samples_ * a.parts, samples_ * positions_ * layer.inputs);
+    const NormedRows rows = folded_rows(samples_ * positions_);
+    finish(layer, rows, kept, one_sample(a.out), one_sample(spatial_logits.data_ptr()));
+  }
+
+  // What follows a layer, its statistics noted; nothing where `in` and `out` are the same.
+  void finish(
+      const BranchLayer& layer, const NormedRows& rows, const Kept& kept, const PerSample& in, const PerSample& out) {
+    Statistics batch;
+    if (layer.norm.batch) {
+      batch = batch_statistics(pooled_, rows, in);
+      note(batch, static_cast<double>(rows.values()));
+    }
+    set_vectors(pooled_, layer.norm, rows, batch, kept.vectors);
+    if (in.data != out.data) normalise(pooled_, rows, kept.vectors, layer.norm.relu, in, out);
+  }
+
+  void note(const Statistics& batch, double values) {
+    double* mean = static_cast<double*>(statistics.data_ptr()) + noted_;
+    double* variance = mean + statistics.size(1);
+    for (size_t c = 0; c < batch.mean.size(); ++c) {
+      mean[c] = batch.mean[c];
+      variance[c] = batch.squares[c] / (values - 1);
+    }
+    noted_ += static_cast<int64_t>(batch.mean.size());
+  }
+
+  NormedRows rows_of(const BranchLayer& layer) {
+    return normed_rows(samples_, positions_, layer.outputs, padded(pooled_, layer.outputs));
+  }
+
+  Features fresh_features(int64_t channels) {
+    return empty_features(pooled_, samples_, channels, reduced_.size(2), reduced_.size(3));
+  }
+
+  const Branches& branches_;
+  const Tensor &pooled_, &reduced_;
+  const int64_t samples_, positions_;
+  KeptLayers kept_;
+  int64_t noted_ = 0;
+};
+
+std::tuple<Tensor, Tensor, Tensor, Tensor> branches(
+    const Tensor& pooled, const Tensor& reduced, const std::vector<Tensor>& tensors, const std::vector<int64_t>& layers,
+    int64_t channel_layers, const std::vector<int64_t>& dilations, const std::vector<double>& eps) {
+  const Branches read = read_branches(pooled, reduced, tensors, layers, channel_layers, dilations, eps);
+  BranchesForward forward(read, pooled, reduced);
+  forward.run();
+  return {forward.channel_logits, forward.spatial_logits, forward.saved, forward.statistics};
+}
+
+}  // namespace
+}  // namespace bam_fused::cpu
+
+STABLE_TORCH_LIBRARY_IMPL(bam_fused, CPU, m) { m.impl("branches.compiled", TORCH_BOX(&bam_fused::cpu::branches)); }

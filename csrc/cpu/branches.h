@@ -1,0 +1,54 @@
+// The branches of a BAM in a training step: their layers, and what the forward keeps for the backward.
+#pragma once
+
+#include <optional>
+#include <vector>
+
+#include "../shared/bam.h"
+#include "norms.h"
+
+namespace bam_fused::cpu {
+
+struct BranchLayer {
+  std::optional<Tensor> weight;  // (O, I), (O, I, 1, 1) or (O, I, 3, 3); the first of the spatial branch has none here
+  std::optional<Tensor> bias;    // of that one it has been added already
+  NormLayer norm;
+  int64_t inputs, outputs, dilation;
+  int64_t place;  // of its first tensor among all
+};
+
+// The layers that the arguments describe (bam_fused/functional/branches.py). The spatial ones are the reduction, of which only
+// what follows is left to do, then 3x3 convolutions, then the one to a single channel.
+struct Branches {
+  std::vector<BranchLayer> channel, spatial;
+};
+
+Branches read_branches(
+    const Tensor& pooled, const Tensor& reduced, const std::vector<Tensor>& tensors, const std::vector<int64_t>& layers,
+    int64_t channel_layers, const std::vector<int64_t>& dilations, const std::vector<double>& eps);
+
+// What is kept of a layer.
+struct Kept {
+  void* before =
+      nullptr;  // its result in front of a norm, or behind a ReLU that follows at once; of the reduction it is given
+  NormVectors vectors;
+};
+
+struct KeptLayers {
+  std::vector<Kept> channel, spatial;
+  int64_t numbers;  // all together
+};
+
+// Where it lies from `memory` on, which may be null while only the numbers are asked for.
+KeptLayers kept_layers(const Branches& branches, const Tensor& pooled, const Tensor& reduced, void* memory);
+
+// The memory of a hidden spatial layer as features.
+inline PerSample kept_features(const Tensor& like, const Kept& kept, int64_t positions, int64_t channels) {
+  const int64_t bytes = compute_bytes(like), unit = 64 / bytes;
+  return {kept.before, positions * ((channels + unit - 1) / unit * unit) * bytes, 0};
+}
+
+// Memory that is taken as one sample, from a multiple of 64 bytes on.
+inline PerSample one_sample(const void* data) { return {const_cast<void*>(data), 0, 0}; }
+
+}  // namespace bam_fused::cpu

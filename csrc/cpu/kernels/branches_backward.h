@@ -1,0 +1,42 @@
+// What the gradients of the branches' layers on vectors are given, and the dilated convolutions' weights turned around.
+#pragma once
+
+#include "kernel.h"
+#include "layer.h"
+
+namespace bam_fused::cpu {
+
+// Of a layer of the channel branch, for some of its inputs.
+struct ChannelLayerGradArguments {
+  static const ForDtypes<ChannelLayerGradArguments> baseline, avx2, avx512;
+
+  int64_t samples, inputs, outputs, part_inputs;
+  const void* weight;  // [outputs, inputs]
+  const void* in;      // [samples, inputs]
+  const void* grad;    // [samples, outputs]
+  void* in_grad;       // [samples, inputs]
+  void* weight_grad;   // [outputs, inputs], null where it is not wanted
+};
+
+// Of the last layer of the spatial branch, for some positions of a sample.
+struct SpatialLogitsGradArguments {
+  static const ForDtypes<SpatialLogitsGradArguments> baseline, avx2, avx512;
+
+  int64_t positions, inputs;
+  int64_t part_positions, parts;
+  const void* weight;          // one row, padded
+  const void* grad;            // [samples, positions]
+  PerSample in, in_grad;       // features
+  void* weight_grad_partials;  // [samples * parts, padded inputs]
+};
+
+// [outputs, inputs, taps] -> [taps backwards, outputs, padded inputs].
+struct TurnArguments {
+  static const ForDtypes<TurnArguments> baseline, avx2, avx512;
+
+  const void* weight;
+  void* turned;
+  int64_t outputs, inputs, taps;
+};
+
+}  // namespace bam_fused::cpu
