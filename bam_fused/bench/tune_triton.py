@@ -18,7 +18,7 @@ from torch import Tensor
 
 from bam_fused.backends.triton import heuristics, tuned
 from bam_fused.backends.triton.heuristics import PointwiseConfig, TileConfig
-from bam_fused.backends.triton.matrices import matrices, orientation
+from bam_fused.backends.triton.rows import choose_rows, extent_of
 from bam_fused.bench import triton_operations
 
 Config = PointwiseConfig | TileConfig
@@ -69,9 +69,9 @@ def tune(operation: str, x: Tensor, timer: Timer) -> tuple[str, tuned.Entry, flo
 
     A config that the device cannot run is passed over; one that is not faster than the heuristic's does not replace it.
     """
-    rows_are_channels = orientation(x.shape, x.stride())
+    rows_are_channels = choose_rows(x.shape, x.stride())
     assert rows_are_channels is not None
-    view = matrices(x.shape, rows_are_channels)
+    extent = extent_of(x.shape, rows_are_channels)
     call = getattr(triton_operations.MODULES[operation], operation)
     arguments = triton_operations.sample_arguments(operation, x)
     default = triton_operations.prepare(operation, arguments).config
@@ -80,7 +80,7 @@ def tune(operation: str, x: Tensor, timer: Timer) -> tuple[str, tuned.Entry, flo
         if config not in times:
             times[config] = _time(functools.partial(call, *arguments, config=config), timer)
     best = min(times, key=lambda config: times[config])
-    return tuned.key(operation, view, x.dtype), asdict(best), times[default], times[best]
+    return tuned.key(operation, extent, x.dtype), asdict(best), times[default], times[best]
 
 
 def _time(call: Callable[[], Any], timer: Timer) -> float:

@@ -32,8 +32,8 @@ from triton.compiler import ASTSource
 
 from bam_fused.backends.triton.gate_backward import gate_backward_kernel
 from bam_fused.backends.triton.launch import Launch
-from bam_fused.backends.triton.matrices import VECTOR_BYTES
 from bam_fused.backends.triton.partials import Sums
+from bam_fused.backends.triton.rows import VECTOR_BYTES
 from bam_fused.bench import triton_operations
 from bam_fused.bench.machine import usable_cores
 from bam_fused.bench.table import markdown_table

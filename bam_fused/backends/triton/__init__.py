@@ -1,6 +1,6 @@
 """The Triton backend: kernels that are compiled on first use, nothing at install time.
 
-    matrices.py       tensors as batches of matrices, the view in which one kernel serves NCHW and NHWC (host)
+    rows.py           tensors as samples of rows, seen so that one kernel serves NCHW and NHWC (host)
     formulas.py       the gate's arithmetic, and the tile helpers (device)
     heuristics.py     block sizes, warps and splits for a shape; tuned.py holds what the tuning command measured
     launch.py         compiling a kernel once per shape and launching it at little cost

@@ -1,6 +1,6 @@
-"""What the kernels share on the device: the gate's arithmetic, and how a program's lanes cover a tile of a matrix.
+"""What the kernels share on the device: the gate's arithmetic, and how a program's lanes cover a tile.
 
-A tile is TILE_ROWS x TILE_COLUMNS elements. Ordinarily its lanes are a matrix and a vector of lanes stays within a row.
+A tile is TILE_ROWS x TILE_COLUMNS elements. Ordinarily its lanes are rows of columns and a vector stays within one.
 Where rows do not begin at a multiple of the vector (7 x 7 and 14 x 14 positions in NCHW), a `DENSE` tile holds whole rows
 that follow each other without a gap, and its lanes are one flat run over them, so that loads keep their full width.
 """
@@ -111,14 +111,14 @@ def tile_mask(
 
 
 @triton.jit
-def as_matrix(tile, columns, TILE_ROWS: tl.constexpr, TILE_COLUMNS: tl.constexpr, DENSE: tl.constexpr):
+def as_rows(tile, columns, TILE_ROWS: tl.constexpr, TILE_COLUMNS: tl.constexpr, DENSE: tl.constexpr):
     """The tile as (TILE_ROWS, TILE_COLUMNS), zero where it holds nothing; through shared memory if it is dense."""
     if DENSE:
         row = tl.arange(0, TILE_ROWS)[:, None]
         column = tl.arange(0, TILE_COLUMNS)[None, :]
         source = tl.reshape(row * columns + column, [TILE_ROWS * TILE_COLUMNS])
-        matrix = tl.reshape(tl.gather(tile, source, 0), [TILE_ROWS, TILE_COLUMNS])
-        return tl.where(column < columns, matrix, 0.0)
+        rows = tl.reshape(tl.gather(tile, source, 0), [TILE_ROWS, TILE_COLUMNS])
+        return tl.where(column < columns, rows, 0.0)
     else:
         return tile
 

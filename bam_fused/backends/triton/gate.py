@@ -21,12 +21,12 @@ from bam_fused.backends.triton import heuristics
 from bam_fused.backends.triton.formulas import combine_logits, sigmoid, vectors_across_rows
 from bam_fused.backends.triton.heuristics import PointwiseConfig, check_config
 from bam_fused.backends.triton.launch import Description, Launch, describe, stand_in
-from bam_fused.backends.triton.matrices import (
+from bam_fused.backends.triton.rows import (
     channel_strides,
-    matrices,
-    matrix_strides,
-    orientation,
+    choose_rows,
+    extent_of,
     spatial_strides,
+    strides_of,
     vector_width,
 )
 from bam_fused.checks import check_gate
@@ -144,37 +144,37 @@ def prepare(
     empty_x = stand_in(x)
     check_gate(empty_x, stand_in(channel), stand_in(spatial), combine)
     out_stride = torch.empty_like(empty_x).stride()
-    rows_are_channels = orientation(shape, x_stride, out_stride)
+    rows_are_channels = choose_rows(shape, x_stride, out_stride)
     u, v = channel_strides(*channel[:2]), spatial_strides(*spatial[:2])
     if empty_x.numel() == 0 or rows_are_channels is None or v is None:
         return None
     u, v = (u, v) if rows_are_channels else (v, u)
-    view = matrices(shape, rows_are_channels)
-    x_sample, x_row = matrix_strides(shape, x_stride, rows_are_channels)[:2]
-    out_sample, out_row = matrix_strides(shape, out_stride, rows_are_channels)[:2]
+    extent = extent_of(shape, rows_are_channels)
+    x_sample, x_row = strides_of(shape, x_stride, rows_are_channels)[:2]
+    out_sample, out_row = strides_of(shape, out_stride, rows_are_channels)[:2]
 
-    width = vector_width(dtype, view.columns, x_sample, x_row, out_sample, out_row)
-    crossing_width = vector_width(dtype, view.rows * view.columns, x_sample, out_sample)
-    crossing = x_row == out_row == view.columns and width < crossing_width <= view.columns
+    width = vector_width(dtype, extent.columns, x_sample, x_row, out_sample, out_row)
+    crossing_width = vector_width(dtype, extent.rows * extent.columns, x_sample, out_sample)
+    crossing = x_row == out_row == extent.columns and width < crossing_width <= extent.columns
     width = crossing_width if crossing else width
     v_width = vector_width(dtype, v[0]) if v[1] == 1 else 1
     unit = 1 if crossing else width
     # Every so many rows a vector begins at the beginning of a row.
-    row_step = width // math.gcd(width, view.columns) if crossing else 1
+    row_step = width // math.gcd(width, extent.columns) if crossing else 1
     if config is None:
-        config = heuristics.gate(view, dtype, device, width, row_step)
-    check_config(config, view)
+        config = heuristics.gate(extent, dtype, device, width, row_step)
+    check_config(config, extent)
     group_rows = triton.cdiv(config.group_rows, row_step) * row_step
-    group_vectors = group_rows * view.columns // width
-    tiles, steps = triton.cdiv(group_vectors, config.vectors), triton.cdiv(view.rows, group_rows * config.unroll)
+    group_vectors = group_rows * extent.columns // width
+    tiles, steps = triton.cdiv(group_vectors, config.vectors), triton.cdiv(extent.rows, group_rows * config.unroll)
     launch = Launch(
         gate_kernel,
         device,
-        grid=view.batch * tiles * config.splits,
+        grid=extent.samples * tiles * config.splits,
         warps=config.warps,
         registers=_registers(combine, dtype, crossing),
-        rows=view.rows,
-        columns=view.columns // unit,
+        rows=extent.rows,
+        columns=extent.columns // unit,
         group_vectors=group_vectors,
         tiles=tiles,
         splits=config.splits,

@@ -1,7 +1,7 @@
 """gate_backward: one pass over grad and x that writes dx and reduces the gradients of both logits on the way.
 
-A program walks down the rows of a matrix in tiles. The sum over a tile's columns, the gradient of the row logits, is
-complete when the tile spans the matrix and is a partial sum otherwise; the sum over rows builds up in registers, lane by
+A program walks down the rows in tiles. The sum over a tile's columns, the gradient of the row logits, is
+complete when the tile spans them and is a partial sum otherwise; the sum over rows builds up in registers, lane by
 lane, and is reduced once at the end of the walk. Partial sums go to a workspace and are added in fixed order. The loads
 of several tiles are issued before the first is computed on: that many are in flight.
 """
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from bam_fused.backends.triton import heuristics
 from bam_fused.backends.triton.formulas import (
-    as_matrix,
+    as_rows,
     combine_logits,
     of_vectors,
     sigmoid_and_slope,
@@ -30,15 +30,15 @@ from bam_fused.backends.triton.formulas import (
 )
 from bam_fused.backends.triton.heuristics import TileConfig, check_config
 from bam_fused.backends.triton.launch import Description, Launch, check_like_x, describe, stand_in
-from bam_fused.backends.triton.matrices import (
+from bam_fused.backends.triton.partials import Sums
+from bam_fused.backends.triton.rows import (
     channel_strides,
-    matrices,
-    matrix_strides,
-    orientation,
+    choose_rows,
+    extent_of,
     spatial_strides,
+    strides_of,
     vector_width,
 )
-from bam_fused.backends.triton.partials import Sums
 from bam_fused.checks import check_gate
 
 SIZES = ["rows", "columns", "column_splits", "splits", "walk"]
@@ -160,7 +160,7 @@ def gate_backward_kernel(
             tl.store(du_ptr + du_at, du.to(du_ptr.dtype.element_ty), at < rows)
 
     if DENSE:
-        dv = as_matrix(tl.reshape(dv, [TILE_ROWS * TILE_COLUMNS]), length, TILE_ROWS, TILE_COLUMNS, True)
+        dv = as_rows(tl.reshape(dv, [TILE_ROWS * TILE_COLUMNS]), length, TILE_ROWS, TILE_COLUMNS, True)
     total = tl.sum(dv, 0)
     at = first_column + tl.arange(0, TILE_COLUMNS)
     dv_at = (n * splits + split) * length + at
@@ -197,42 +197,42 @@ def prepare(
     check_gate(empty_x, stand_in(channel), stand_in(spatial), combine)
     check_like_x("grad", grad, x)
     dx_stride = torch.empty_like(empty_x).stride()
-    rows_are_channels = orientation(shape, x_stride, dx_stride)
+    rows_are_channels = choose_rows(shape, x_stride, dx_stride)
     u, v = channel_strides(*channel[:2]), spatial_strides(*spatial[:2])
     if empty_x.numel() == 0 or rows_are_channels is None or v is None:
         return None
     u, v = (u, v) if rows_are_channels else (v, u)
-    view = matrices(shape, rows_are_channels)
-    x_sample, x_row, _ = matrix_strides(shape, x_stride, rows_are_channels)
-    dx_sample, dx_row, _ = matrix_strides(shape, dx_stride, rows_are_channels)
-    grad_sample, grad_row, grad_column = matrix_strides(shape, grad[1], rows_are_channels)
+    extent = extent_of(shape, rows_are_channels)
+    x_sample, x_row, _ = strides_of(shape, x_stride, rows_are_channels)
+    dx_sample, dx_row, _ = strides_of(shape, dx_stride, rows_are_channels)
+    grad_sample, grad_row, grad_column = strides_of(shape, grad[1], rows_are_channels)
     if grad_column not in (0, 1):
         return None
 
     sample_strides = (x_sample, dx_sample, grad_sample)
-    dense = grad_column == 1 and x_row == dx_row == grad_row == view.columns
+    dense = grad_column == 1 and x_row == dx_row == grad_row == extent.columns
     if config is None:
-        config = heuristics.gate_backward(view, dtype, device, dense, sample_strides)
-    check_config(config, view, dense)
+        config = heuristics.gate_backward(extent, dtype, device, dense, sample_strides)
+    check_config(config, extent, dense)
     if config.dense:
         width = grad_width = min(
-            vector_width(dtype, view.rows * view.columns, config.tile_rows * view.columns, *sample_strides),
-            1 << (view.columns.bit_length() - 1),  # a vector meets two rows at most
+            vector_width(dtype, extent.rows * extent.columns, config.tile_rows * extent.columns, *sample_strides),
+            1 << (extent.columns.bit_length() - 1),  # a vector meets two rows at most
         )
     else:
-        width = vector_width(dtype, view.columns, x_sample, x_row, dx_sample, dx_row)
+        width = vector_width(dtype, extent.columns, x_sample, x_row, dx_sample, dx_row)
         grad_width = vector_width(dtype, grad_sample, grad_row) if grad_column == 1 else 1
     unit, grad_unit = (1, 1) if config.dense else (width, grad_width)
-    column_splits = triton.cdiv(view.columns, config.tile_columns)
-    steps = triton.cdiv(view.rows, config.tile_rows * config.unroll)
+    column_splits = triton.cdiv(extent.columns, config.tile_columns)
+    steps = triton.cdiv(extent.rows, config.tile_rows * config.unroll)
     launch = Launch(
         gate_backward_kernel,
         device,
-        grid=view.batch * column_splits * config.splits,
+        grid=extent.samples * column_splits * config.splits,
         warps=config.warps,
         registers=_registers(combine, dtype, config.dense),
-        rows=view.rows,
-        columns=view.columns // unit,
+        rows=extent.rows,
+        columns=extent.columns // unit,
         column_splits=column_splits,
         splits=config.splits,
         walk=triton.cdiv(steps, config.splits),
@@ -260,8 +260,8 @@ def prepare(
         launch,
         config,
         rows_are_channels,
-        Sums(device, dtype, view.batch, column_splits, view.rows),
-        Sums(device, dtype, view.batch, config.splits, view.columns),
+        Sums(device, dtype, extent.samples, column_splits, extent.rows),
+        Sums(device, dtype, extent.samples, config.splits, extent.columns),
     )
 
 
@@ -299,10 +299,10 @@ def _conform(
     combine: str,
     config: TileConfig | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The same for what `prepare` cannot launch: no elements, or a tensor that no view as matrices fits."""
+    """The same for what `prepare` cannot launch: no elements, or a tensor that can not be seen as rows."""
     if x.numel() == 0:
         return torch.empty_like(x), torch.zeros_like(channel_logits), torch.zeros_like(spatial_logits)
-    rows_are_channels = orientation(x.shape, x.stride(), torch.empty_like(x, device="meta").stride())
+    rows_are_channels = choose_rows(x.shape, x.stride(), torch.empty_like(x, device="meta").stride())
     if rows_are_channels is not None:
         layout = torch.contiguous_format if rows_are_channels else torch.channels_last
         grad, spatial_logits = grad.contiguous(memory_format=layout), spatial_logits.contiguous()

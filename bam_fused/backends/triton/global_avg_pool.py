@@ -1,6 +1,6 @@
 """global_avg_pool: the mean of every channel over H and W, one read of x.
 
-In NCHW the channels are the rows of a matrix and a program walks along them, in NHWC they are the columns and it walks
+In NCHW the channels are the rows and a program walks along them, in NHWC they are the columns and it walks
 down them. Sums build up in registers, lane by lane, and are reduced once at the end of the walk. The loads of several
 tiles are issued before the first is added: that many are in flight. They leave x in the cache: it is read again.
 """
@@ -16,11 +16,11 @@ from torch import Tensor
 
 from bam_fused.backends import eager
 from bam_fused.backends.triton import heuristics
-from bam_fused.backends.triton.formulas import as_matrix, tile_indices, tile_mask, tile_offsets
+from bam_fused.backends.triton.formulas import as_rows, tile_indices, tile_mask, tile_offsets
 from bam_fused.backends.triton.heuristics import TileConfig, check_config
 from bam_fused.backends.triton.launch import Description, Launch, describe, stand_in
-from bam_fused.backends.triton.matrices import matrices, matrix_strides, orientation, vector_width
 from bam_fused.backends.triton.partials import Sums
+from bam_fused.backends.triton.rows import choose_rows, extent_of, strides_of, vector_width
 from bam_fused.checks import check_feature_map
 
 REGISTERS = 64  # eight programs of 128 threads on a multiprocessor
@@ -75,7 +75,7 @@ def global_avg_pool_kernel(
             sums += loaded[part].to(COMPUTE)
 
     CHANNELS: tl.constexpr = TILE_ROWS if ALONG_ROWS else TILE_COLUMNS
-    total = tl.sum(as_matrix(sums, length, TILE_ROWS, TILE_COLUMNS, DENSE), 1 if ALONG_ROWS else 0)
+    total = tl.sum(as_rows(sums, length, TILE_ROWS, TILE_COLUMNS, DENSE), 1 if ALONG_ROWS else 0)
     channels = rows if ALONG_ROWS else length
     at = channel_tile * CHANNELS + tl.arange(0, CHANNELS)
     mean = (total / divisor).to(out_ptr.dtype.element_ty)
@@ -100,32 +100,32 @@ def prepare(x: Description, config: TileConfig | None = None) -> Prepared | None
     """
     shape, stride, dtype, device = x
     check_feature_map("x", stand_in(x))
-    rows_are_channels = orientation(shape, stride)
+    rows_are_channels = choose_rows(shape, stride)
     if 0 in shape or rows_are_channels is None:
         return None
-    view = matrices(shape, rows_are_channels)
-    sample, row, _ = matrix_strides(shape, stride, rows_are_channels)
-    dense = row == view.columns
+    extent = extent_of(shape, rows_are_channels)
+    sample, row, _ = strides_of(shape, stride, rows_are_channels)
+    dense = row == extent.columns
     if config is None:
-        config = heuristics.global_avg_pool(view, dtype, device, dense, (sample,))
-    check_config(config, view, dense)
+        config = heuristics.global_avg_pool(extent, dtype, device, dense, (sample,))
+    check_config(config, extent, dense)
     if config.dense:
-        width = vector_width(dtype, view.rows * view.columns, config.tile_rows * view.columns, sample)
+        width = vector_width(dtype, extent.rows * extent.columns, config.tile_rows * extent.columns, sample)
     else:
-        width = vector_width(dtype, view.columns, row, sample)
+        width = vector_width(dtype, extent.columns, row, sample)
     unit = 1 if config.dense else width
-    down, along = triton.cdiv(view.rows, config.tile_rows), triton.cdiv(view.columns, config.tile_columns)
+    down, along = triton.cdiv(extent.rows, config.tile_rows), triton.cdiv(extent.columns, config.tile_columns)
     channel_tiles, tiles = (down, along) if rows_are_channels else (along, down)
     positions = shape[2] * shape[3]
-    sums = Sums(device, dtype, view.batch, config.splits, shape[1], divisor=positions)
+    sums = Sums(device, dtype, extent.samples, config.splits, shape[1], divisor=positions)
     launch = Launch(
         global_avg_pool_kernel,
         device,
-        grid=view.batch * channel_tiles * config.splits,
+        grid=extent.samples * channel_tiles * config.splits,
         warps=config.warps,
         registers=REGISTERS,
-        rows=view.rows,
-        columns=view.columns // unit,
+        rows=extent.rows,
+        columns=extent.columns // unit,
         channel_tiles=channel_tiles,
         tiles=tiles,
         splits=config.splits,

@@ -21,7 +21,7 @@ from operator import itemgetter
 import torch
 
 from bam_fused.backends.triton import tuned
-from bam_fused.backends.triton.matrices import VECTOR_BYTES, Integers, Matrices, vector_width
+from bam_fused.backends.triton.rows import VECTOR_BYTES, Extent, Integers, vector_width
 
 PROGRAMS = 1056  # enough to fill a GPU of about 132 multiprocessors with eight programs each
 WARPS = 4
@@ -53,7 +53,7 @@ class PointwiseConfig:
     warps: int
     unroll: int = 1  # groups whose loads are issued before the first is computed on
 
-    def fits(self, view: Matrices) -> bool:
+    def fits(self, extent: Extent) -> bool:
         """Whether a kernel can run with it."""
         powers = all(_is_power_of_two(size) for size in (self.vectors, self.warps))
         return powers and min(self.group_rows, self.splits, self.unroll) >= 1
@@ -61,7 +61,7 @@ class PointwiseConfig:
 
 @dataclass(frozen=True)
 class TileConfig:
-    """How a reduction walks over a matrix: tiles of tile_rows x tile_columns, their walk cut into `splits`."""
+    """How a reduction walks over rows and columns: tiles of tile_rows x tile_columns, their walk cut into `splits`."""
 
     tile_rows: int
     tile_columns: int
@@ -70,92 +70,97 @@ class TileConfig:
     warps: int
     unroll: int = 1  # tiles whose loads are issued before the first is computed on
 
-    def fits(self, view: Matrices) -> bool:
+    def fits(self, extent: Extent) -> bool:
         """Whether a kernel can run with it: a dense tile holds whole rows."""
         sizes = self.tile_rows, self.tile_columns, self.warps
-        whole_rows = not self.dense or self.tile_columns >= view.columns
+        whole_rows = not self.dense or self.tile_columns >= extent.columns
         return all(_is_power_of_two(size) for size in sizes) and min(self.splits, self.unroll) >= 1 and whole_rows
 
 
-def check_config(config: PointwiseConfig | TileConfig, view: Matrices, may_be_dense: bool = False) -> None:
-    """Raise ValueError for a config that a kernel cannot run with on this view."""
-    if not config.fits(view):
-        raise ValueError(f"config must have powers of two and, if dense, tiles of whole rows for {view}, got {config}")
+def check_config(config: PointwiseConfig | TileConfig, extent: Extent, may_be_dense: bool = False) -> None:
+    """Raise ValueError for a config that a kernel cannot run with on these rows and columns."""
+    if not config.fits(extent):
+        raise ValueError(
+            f"config must have powers of two and, if dense, tiles of whole rows for {extent}, got {config}"
+        )
     if isinstance(config, TileConfig) and config.dense and not may_be_dense:
         raise ValueError(f"config must not be dense where rows do not follow each other without a gap, got {config}")
 
 
-def gate(view: Matrices, dtype: torch.dtype, device: torch.device, width: int, row_step: int) -> PointwiseConfig:
+def gate(extent: Extent, dtype: torch.dtype, device: torch.device, width: int, row_step: int) -> PointwiseConfig:
     """For `gate`: as many groups at once and walks as long as programs enough are left to fill the GPU.
 
     `width`: the elements of a vector; `row_step`: the rows after which a vector begins at the beginning of a row again.
     """
-    measured = tuned.lookup("gate", view, dtype, device, PointwiseConfig)
+    measured = tuned.lookup("gate", extent, dtype, device, PointwiseConfig)
     if measured is not None:
         return measured
-    group_rows = _group_rows(view, THREADS * width, row_step)
-    groups, tiles = _cover(view.rows, group_rows), view.batch * _cover(group_rows * view.columns, THREADS * width)
+    group_rows = _group_rows(extent, THREADS * width, row_step)
+    groups, tiles = (
+        _cover(extent.rows, group_rows),
+        extent.samples * _cover(group_rows * extent.columns, THREADS * width),
+    )
     unroll = next((n for n in range(GATE_UNROLL, 1, -1) if tiles * _cover(groups, n) >= PROGRAMS), 1)
     steps = _cover(groups, unroll)
     walk = max(1, min(LONGEST_WALK // unroll, tiles * steps // PROGRAMS))
     return PointwiseConfig(group_rows, THREADS, _cover(steps, walk), WARPS, unroll)
 
 
-def _group_rows(view: Matrices, elements: int, row_step: int) -> int:
+def _group_rows(extent: Extent, elements: int, row_step: int) -> int:
     """The fewest rows, in steps, whose tiles of so many elements leave hardly a lane idle; where none do, the best."""
     used: dict[int, float] = {}
-    for rows in range(row_step, max(row_step, MOST_TILES * elements // view.columns) + 1, row_step):
-        lanes = _cover(view.rows, rows) * _cover(rows * view.columns, elements) * elements
-        used[rows] = view.rows * view.columns / lanes
+    for rows in range(row_step, max(row_step, MOST_TILES * elements // extent.columns) + 1, row_step):
+        lanes = _cover(extent.rows, rows) * _cover(rows * extent.columns, elements) * elements
+        used[rows] = extent.rows * extent.columns / lanes
         if used[rows] >= WELL_USED:
             return rows
     return max(used, key=lambda rows: used[rows])
 
 
 def gate_backward(
-    view: Matrices, dtype: torch.dtype, device: torch.device, may_be_dense: bool, sample_strides: Integers
+    extent: Extent, dtype: torch.dtype, device: torch.device, may_be_dense: bool, sample_strides: Integers
 ) -> TileConfig:
     """For `gate_backward`: programs walk down the rows and leave one partial sum per column and split.
 
     `may_be_dense`: rows follow each other without a gap in all feature maps, so that a tile of whole rows can be loaded
     as one run; `sample_strides`: the strides from one sample to the next in these feature maps.
     """
-    measured = tuned.lookup("gate_backward", view, dtype, device, TileConfig)
+    measured = tuned.lookup("gate_backward", extent, dtype, device, TileConfig)
     if measured is not None and (may_be_dense or not measured.dense):
         return measured
-    small = BATCH * view.rows * view.columns * dtype.itemsize < SMALL_BYTES
-    workspace = _workspace_elements(view, dtype, SMALL_WORKSPACE_SHARE if small else WORKSPACE_SHARE)
+    small = BATCH * extent.rows * extent.columns * dtype.itemsize < SMALL_BYTES
+    workspace = _workspace_elements(extent, dtype, SMALL_WORKSPACE_SHARE if small else WORKSPACE_SHARE)
     vectors = THREADS * VECTOR_BYTES // dtype.itemsize
     choices = []
     # A row of the tile within a warp: sums of wider ones go through shared memory.
-    for tile in _tiles(view, dtype, (vectors, vectors), vectors // WARPS, may_be_dense, sample_strides):
-        unroll = min(DENSE_UNROLL if tile.dense else BACKWARD_UNROLL, _cover(view.rows, tile.tile_rows))
-        column_splits = _cover(view.columns, tile.tile_columns)
-        row_sums = column_splits * view.rows if column_splits > 1 else 0
-        affordable = int((workspace - row_sums) // view.columns)
-        steps = _cover(view.rows, tile.tile_rows * unroll)
+    for tile in _tiles(extent, dtype, (vectors, vectors), vectors // WARPS, may_be_dense, sample_strides):
+        unroll = min(DENSE_UNROLL if tile.dense else BACKWARD_UNROLL, _cover(extent.rows, tile.tile_rows))
+        column_splits = _cover(extent.columns, tile.tile_columns)
+        row_sums = column_splits * extent.rows if column_splits > 1 else 0
+        affordable = int((workspace - row_sums) // extent.columns)
+        steps = _cover(extent.rows, tile.tile_rows * unroll)
         choices.append(_split(replace(tile, unroll=unroll), steps, BATCH * column_splits, affordable))
     return _first_to_fill(choices)
 
 
 def global_avg_pool(
-    view: Matrices, dtype: torch.dtype, device: torch.device, may_be_dense: bool, sample_strides: Integers
+    extent: Extent, dtype: torch.dtype, device: torch.device, may_be_dense: bool, sample_strides: Integers
 ) -> TileConfig:
     """For `global_avg_pool`: programs walk along the rows (NCHW) or down them (NHWC)."""
-    measured = tuned.lookup("global_avg_pool", view, dtype, device, TileConfig)
+    measured = tuned.lookup("global_avg_pool", extent, dtype, device, TileConfig)
     if measured is not None and (may_be_dense or not measured.dense):
         return measured
     workspace = (
-        _workspace_elements(view, dtype, WORKSPACE_SHARE) / 2
+        _workspace_elements(extent, dtype, WORKSPACE_SHARE) / 2
     )  # written and read again beside one pass over x, not three
     vectors = THREADS * VECTOR_BYTES // dtype.itemsize
     choices = []
-    for tile in _tiles(view, dtype, (vectors, POOL_UNROLL[0] * vectors), 512, may_be_dense, sample_strides):
-        if view.rows_are_channels and not tile.dense:  # a walk of few tiles has rows of several
-            rows = tile.tile_rows * max(1, POOL_UNROLL[0] // _cover(view.columns, tile.tile_columns))
-            tile = replace(tile, tile_rows=min(_power_of_two(rows), _power_of_two(view.rows)))
-        down, along = _cover(view.rows, tile.tile_rows), _cover(view.columns, tile.tile_columns)
-        kept, tiles, sums = (down, along, view.rows) if view.rows_are_channels else (along, down, view.columns)
+    for tile in _tiles(extent, dtype, (vectors, POOL_UNROLL[0] * vectors), 512, may_be_dense, sample_strides):
+        if extent.rows_are_channels and not tile.dense:  # a walk of few tiles has rows of several
+            rows = tile.tile_rows * max(1, POOL_UNROLL[0] // _cover(extent.columns, tile.tile_columns))
+            tile = replace(tile, tile_rows=min(_power_of_two(rows), _power_of_two(extent.rows)))
+        down, along = _cover(extent.rows, tile.tile_rows), _cover(extent.columns, tile.tile_columns)
+        kept, tiles, sums = (down, along, extent.rows) if extent.rows_are_channels else (along, down, extent.columns)
         unroll = _unroll(tiles)
         steps = _cover(tiles, unroll)
         affordable = min(int(workspace // sums), steps // SHORTEST_WALK)
@@ -173,7 +178,7 @@ def _unroll(tiles: int) -> int:
 
 
 def _tiles(
-    view: Matrices,
+    extent: Extent,
     dtype: torch.dtype,
     elements: tuple[int, int],
     widest: int,
@@ -185,17 +190,17 @@ def _tiles(
     `elements`: of a tile, and of a dense one; `widest`: the columns of one that is not dense, 128 at least.
     """
     ordinary, dense = elements
-    within = vector_width(dtype, view.columns)
-    across = vector_width(dtype, view.rows * view.columns, *sample_strides)
+    within = vector_width(dtype, extent.columns)
+    across = vector_width(dtype, extent.rows * extent.columns, *sample_strides)
     if may_be_dense and within < across:
-        tile_columns = _power_of_two(view.columns)
+        tile_columns = _power_of_two(extent.columns)
         tile_rows = max(across // within, dense // tile_columns)
         size = tile_rows * tile_columns
         if size <= LARGEST_DENSE_TILE:
             return [TileConfig(tile_rows, tile_columns, True, 1, max(WARPS, WARPS * size // dense))]
-    tile_columns = _tile_columns(view.columns)
+    tile_columns = _tile_columns(extent.columns)
     blocks = [block for block in (512, 256, 128) if block <= min(tile_columns, max(128, widest))] or [tile_columns]
-    rows = _power_of_two(view.rows)
+    rows = _power_of_two(extent.rows)
     return [TileConfig(max(1, min(ordinary // block, rows)), block, False, 1, WARPS) for block in blocks]
 
 
@@ -219,9 +224,9 @@ def _tile_columns(columns: int) -> int:
     return max(block for block in used if used[block] >= max(used.values()) - 0.1)
 
 
-def _workspace_elements(view: Matrices, dtype: torch.dtype, share: float) -> float:
+def _workspace_elements(extent: Extent, dtype: torch.dtype, share: float) -> float:
     """The partial sums, per sample, that a workspace may hold: float32, or float64 for float64 feature maps."""
-    return share * view.rows * view.columns * dtype.itemsize / max(4, dtype.itemsize)
+    return share * extent.rows * extent.columns * dtype.itemsize / max(4, dtype.itemsize)
 
 
 def _cover(size: int, block: int) -> int:

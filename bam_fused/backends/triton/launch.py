@@ -15,7 +15,7 @@ import triton
 from torch import Tensor
 
 from bam_fused.backends import BackendUnavailable
-from bam_fused.backends.triton.matrices import VECTOR_BYTES
+from bam_fused.backends.triton.rows import VECTOR_BYTES
 
 Description = tuple[tuple[int, ...], tuple[int, ...], torch.dtype, torch.device]
 

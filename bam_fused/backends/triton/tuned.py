@@ -15,7 +15,7 @@ from typing import Any, Protocol, TypeVar
 
 import torch
 
-from bam_fused.backends.triton.matrices import Matrices
+from bam_fused.backends.triton.rows import Extent
 
 Entry = dict[str, Any]
 Table = dict[str, dict[str, Entry]]
@@ -54,11 +54,11 @@ def write(file: Path, device_name: str, entries: dict[str, Entry]) -> None:
     partial.replace(file)  # a reader never sees half a table
 
 
-def key(operation: str, view: Matrices, dtype: torch.dtype) -> str:
+def key(operation: str, extent: Extent, dtype: torch.dtype) -> str:
     """The entry of an operation, a dtype and a shape; batches that round up to the same power of two share one."""
-    layout = "nchw" if view.rows_are_channels else "nhwc"
-    batch = 1 << (view.batch - 1).bit_length()
-    return f"{operation} {str(dtype).removeprefix('torch.')} {layout} {view.rows}x{view.columns} {batch}"
+    layout = "nchw" if extent.rows_are_channels else "nhwc"
+    batch = 1 << (extent.samples - 1).bit_length()
+    return f"{operation} {str(dtype).removeprefix('torch.')} {layout} {extent.rows}x{extent.columns} {batch}"
 
 
 def device_name(device: torch.device) -> str:
@@ -75,24 +75,24 @@ def _entries(device: torch.device) -> dict[str, Entry]:
 class Config(Protocol):
     """An operation's config in heuristics.py."""
 
-    def fits(self, view: Matrices) -> bool: ...
+    def fits(self, extent: Extent) -> bool: ...
 
 
 C = TypeVar("C", bound=Config)
 
 
-def lookup(operation: str, view: Matrices, dtype: torch.dtype, device: torch.device, config: type[C]) -> C | None:
+def lookup(operation: str, extent: Extent, dtype: torch.dtype, device: torch.device, config: type[C]) -> C | None:
     """What was measured for a shape on a device; None where nothing was. The table is read once per process.
 
     An entry that is no config, or none that a kernel can run with, is left out and logged.
     """
-    name = key(operation, view, dtype)
+    name = key(operation, extent, dtype)
     entry = _entries(device).get(name) if device.type != "meta" else None
     if entry is None:
         return None
     try:
         found = config(**entry)
-        if found.fits(view):
+        if found.fits(extent):
             return found
     except TypeError:
         pass

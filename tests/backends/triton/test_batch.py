@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import bam_fused
 from bam_fused.backends.triton import heuristics
-from bam_fused.backends.triton.matrices import matrices
+from bam_fused.backends.triton.rows import extent_of
 
 NOWHERE = torch.device("meta")
 
@@ -28,9 +28,9 @@ def test_sums_are_cut_alike_for_every_batch(data):
     for choose in (heuristics.gate_backward, heuristics.global_avg_pool):
         configs = set()
         for batch in (1, 2, 31, 1024):
-            view = matrices((batch, *size), rows_are_channels)
-            stride = 0 if batch == 1 else view.rows * view.columns
-            configs.add(choose(view, dtype, NOWHERE, dense, (stride,)))
+            extent = extent_of((batch, *size), rows_are_channels)
+            stride = 0 if batch == 1 else extent.rows * extent.columns
+            configs.add(choose(extent, dtype, NOWHERE, dense, (stride,)))
         assert len(configs) == 1
 
 

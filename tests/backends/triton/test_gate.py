@@ -199,7 +199,7 @@ def test_gradients_at_the_edge_of_the_numbers(device, case):
 
 
 def test_a_logit_past_the_edge_does_not_leak(device):
-    """Rows and columns of a tile that lie outside the matrix see NaN and infinity in the logits next to them."""
+    """Rows and columns of a tile that lie outside the map see NaN and infinity in the logits next to them."""
     shape = (1, 5, 3, 3)
     for format, combine in itertools.product(("contiguous", "channels_last"), COMBINES):
         arguments = feature_map(shape, torch.float32, format), *logits(shape), gradient(shape)

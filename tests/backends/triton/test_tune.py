@@ -30,9 +30,9 @@ def table(tmp_path, monkeypatch, device):
 
 
 def _view(device):
-    from bam_fused.backends.triton.matrices import matrices
+    from bam_fused.backends.triton.rows import extent_of
 
-    return matrices(SHAPE, True)
+    return extent_of(SHAPE, True)
 
 
 def test_the_fastest_config_is_written_and_used(table, device):

@@ -1,10 +1,10 @@
-"""Tensors as batches of matrices: the row/column view in which one kernel serves NCHW and NHWC.
+"""Tensors as samples of rows: so seen, one kernel serves NCHW and NHWC.
 
-Every sample of a feature map is a matrix of R rows and K columns whose columns lie next to each other in memory. In NCHW
+Every sample of a feature map has R rows of K columns, which lie next to each other in memory. In NCHW
 the rows are the channels and the columns the positions (H * W), in NHWC the other way round; the channel and the spatial
 logits are then the vector along the rows and the one along the columns, or change places.
 
-PyTorch leaves the strides of dimensions of size 1 arbitrary, so they are replaced: by those of a dense matrix, and by 0
+PyTorch leaves the strides of dimensions of size 1 arbitrary, so they are replaced: by those of a dense map, and by 0
 along a batch of one.
 """
 
@@ -21,19 +21,19 @@ VECTOR_BYTES = 16  # the widest load or store of one thread
 
 
 @dataclass(frozen=True)
-class Matrices:
-    """A feature map's view: `batch` matrices of rows x columns, and which dimension the rows are."""
+class Extent:
+    """The size of a feature map seen as rows and columns, and which dimension the rows are."""
 
-    batch: int
+    samples: int
     rows: int
     columns: int
     rows_are_channels: bool
 
 
-def matrices(shape: Integers, rows_are_channels: bool) -> Matrices:
-    """The view of a feature map of shape (N, C, H, W)."""
+def extent_of(shape: Integers, rows_are_channels: bool) -> Extent:
+    """That of a feature map of shape (N, C, H, W)."""
     n, c, h, w = shape
-    return Matrices(n, c, h * w, True) if rows_are_channels else Matrices(n, h * w, c, False)
+    return Extent(n, c, h * w, True) if rows_are_channels else Extent(n, h * w, c, False)
 
 
 def _position_stride(height: int, width: int, stride_h: int, stride_w: int) -> int | None:
@@ -43,17 +43,17 @@ def _position_stride(height: int, width: int, stride_h: int, stride_w: int) -> i
     return stride_w if height == 1 or stride_h == width * stride_w else None
 
 
-def matrix_strides(shape: Integers, stride: Integers, rows_are_channels: bool) -> Integers:
+def strides_of(shape: Integers, stride: Integers, rows_are_channels: bool) -> Integers:
     """Strides over (batch, row, column) of an (N, C, H, W) tensor; all -1 where H and W have no common stride."""
     position = _position_stride(*shape[2:], *stride[2:])
     if position is None:
         return -1, -1, -1
-    view = matrices(shape, rows_are_channels)
+    extent = extent_of(shape, rows_are_channels)
     row, column = (stride[1], position) if rows_are_channels else (position, stride[1])
     return (
-        0 if view.batch == 1 else stride[0],
-        view.columns if view.rows == 1 else row,
-        1 if view.columns == 1 else column,
+        0 if extent.samples == 1 else stride[0],
+        extent.columns if extent.rows == 1 else row,
+        1 if extent.columns == 1 else column,
     )
 
 
@@ -68,17 +68,17 @@ def spatial_strides(shape: Integers, stride: Integers) -> Integers | None:
     return None if position is None else (0 if shape[0] == 1 else stride[0], position)
 
 
-def orientation(shape: Integers, *strides: Integers) -> bool | None:
-    """Whether the rows are the channels in the view that gives each of these tensors columns of unit stride.
+def choose_rows(shape: Integers, *strides: Integers) -> bool | None:
+    """Whether the rows are the channels where that gives each of these tensors columns of unit stride.
 
-    None where no view does. Where both do, the one with the longer rows wins.
+    None where neither choice does. Where both do, the one with the longer rows wins.
     """
     fitting = []
     for rows_are_channels in (True, False):
-        views = [matrix_strides(shape, stride, rows_are_channels) for stride in strides]
+        views = [strides_of(shape, stride, rows_are_channels) for stride in strides]
         if all(view[2] == 1 for view in views):
             fitting.append(rows_are_channels)
-    return max(fitting, key=lambda choice: matrices(shape, choice).columns, default=None)
+    return max(fitting, key=lambda choice: extent_of(shape, choice).columns, default=None)
 
 
 def vector_width(dtype: torch.dtype, *multiples: int) -> int:
