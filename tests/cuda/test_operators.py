@@ -65,6 +65,8 @@ def test_gate_backward_of_every_view_of_x_and_gradient(ops: torch._ops._OpNamesp
             assert actual.shape == like.shape and actual.dtype == like.dtype
             torch.testing.assert_close(actual.double(), exact, rtol=1e-5, atol=1e-4)
         assert results[1].is_contiguous() and results[2].is_contiguous()
+        for actual, exact in zip(ops.gate_logit_grads(grad, x, channel, spatial, combine), expected[1:], strict=True):
+            torch.testing.assert_close(actual.double(), exact, rtol=1e-5, atol=1e-4)
 
 
 def test_every_view_of_the_logits_and_float32(ops: torch._ops._OpNamespace) -> None:
@@ -87,7 +89,8 @@ def test_empty(ops: torch._ops._OpNamespace, shape: tuple[int, ...]) -> None:
     assert ops.gate(x, channel, spatial, "sum").shape == shape
     dx, dchannel, dspatial = ops.gate_backward(x, x, channel, spatial, "sum")
     assert dx.shape == shape
-    assert torch.equal(dchannel, torch.zeros(n, c)) and torch.equal(dspatial, torch.zeros(n, 1, h, w))
+    for gradients in ((dchannel, dspatial), ops.gate_logit_grads(x, x, channel, spatial, "sum")):
+        assert torch.equal(gradients[0], torch.zeros(n, c)) and torch.equal(gradients[1], torch.zeros(n, 1, h, w))
     torch.testing.assert_close(ops.global_avg_pool(x), x.mean((2, 3)), equal_nan=True)
 
 
