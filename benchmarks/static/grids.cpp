@@ -71,7 +71,8 @@ bool keeps_to(Tiling t, const Case& c, double share) {
     const double bytes = traffic * c.device.in_flight * c.device.multiprocessors;
     if (detail::kTrip * detail::tail_trips(t, c.work) > share * traffic) return false;
     if (t.samples * detail::partial_bytes(t, c.work) > share * bytes) return false;
-    if (detail::can_fill(t, c.work, c.device, resident) && detail::filled(t, c.work, c.device, resident) < 0.9) return false;
+    if (detail::can_fill(t, c.work, c.device, resident) && detail::filled(t, c.work, c.device, resident) < 0.9)
+      return false;
   }
   return true;
 }

@@ -48,7 +48,7 @@ __host__ __device__ inline int partial_lanes(int chunks, int parts, int threads)
   return lanes;
 }
 
-constexpr int kPartialLoads = 8;  // in flight where partial sums are added up
+constexpr int kPartialLoads = 8;             // in flight where partial sums are added up
 constexpr int kBatches[] = {8, 32, 256, 1};  // for which a tiling is chosen
 
 namespace detail {
