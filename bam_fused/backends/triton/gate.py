@@ -21,14 +21,7 @@ from bam_fused.backends.triton import heuristics
 from bam_fused.backends.triton.formulas import combine_logits, sigmoid, vectors_across_rows
 from bam_fused.backends.triton.heuristics import PointwiseConfig, check_config
 from bam_fused.backends.triton.launch import Description, Launch, describe, stand_in
-from bam_fused.backends.triton.rows import (
-    channel_strides,
-    choose_rows,
-    extent_of,
-    spatial_strides,
-    strides_of,
-    vector_width,
-)
+from bam_fused.backends.triton.rows import choose_with_logits, strides_of, vector_width
 from bam_fused.checks import check_gate
 
 SIZES = ["rows", "columns", "group_vectors", "tiles", "splits", "walk"]
@@ -144,12 +137,11 @@ def prepare(
     empty_x = stand_in(x)
     check_gate(empty_x, stand_in(channel), stand_in(spatial), combine)
     out_stride = torch.empty_like(empty_x).stride()
-    rows_are_channels = choose_rows(shape, x_stride, out_stride)
-    u, v = channel_strides(*channel[:2]), spatial_strides(*spatial[:2])
-    if empty_x.numel() == 0 or rows_are_channels is None or v is None:
+    seen = choose_with_logits(shape, x_stride, out_stride, channel[:2], spatial[:2])
+    if seen is None:
         return None
-    u, v = (u, v) if rows_are_channels else (v, u)
-    extent = extent_of(shape, rows_are_channels)
+    extent, u, v = seen
+    rows_are_channels = extent.rows_are_channels
     x_sample, x_row = strides_of(shape, x_stride, rows_are_channels)[:2]
     out_sample, out_row = strides_of(shape, out_stride, rows_are_channels)[:2]
 

@@ -31,14 +31,7 @@ from bam_fused.backends.triton.formulas import (
 from bam_fused.backends.triton.heuristics import TileConfig, check_config
 from bam_fused.backends.triton.launch import Description, Launch, check_like_x, describe, stand_in
 from bam_fused.backends.triton.partials import Sums
-from bam_fused.backends.triton.rows import (
-    channel_strides,
-    choose_rows,
-    extent_of,
-    spatial_strides,
-    strides_of,
-    vector_width,
-)
+from bam_fused.backends.triton.rows import choose_rows, choose_with_logits, strides_of, vector_width
 from bam_fused.checks import check_gate
 
 SIZES = ["rows", "columns", "column_splits", "splits", "walk"]
@@ -197,12 +190,11 @@ def prepare(
     check_gate(empty_x, stand_in(channel), stand_in(spatial), combine)
     check_like_x("grad", grad, x)
     dx_stride = torch.empty_like(empty_x).stride()
-    rows_are_channels = choose_rows(shape, x_stride, dx_stride)
-    u, v = channel_strides(*channel[:2]), spatial_strides(*spatial[:2])
-    if empty_x.numel() == 0 or rows_are_channels is None or v is None:
+    seen = choose_with_logits(shape, x_stride, dx_stride, channel[:2], spatial[:2])
+    if seen is None:
         return None
-    u, v = (u, v) if rows_are_channels else (v, u)
-    extent = extent_of(shape, rows_are_channels)
+    extent, u, v = seen
+    rows_are_channels = extent.rows_are_channels
     x_sample, x_row, _ = strides_of(shape, x_stride, rows_are_channels)
     dx_sample, dx_row, _ = strides_of(shape, dx_stride, rows_are_channels)
     grad_sample, grad_row, grad_column = strides_of(shape, grad[1], rows_are_channels)

@@ -57,17 +57,6 @@ def strides_of(shape: Integers, stride: Integers, rows_are_channels: bool) -> In
     )
 
 
-def channel_strides(shape: Integers, stride: Integers) -> Integers:
-    """Strides over (batch, channel) of logits (N, C) or (N, C, 1, 1)."""
-    return 0 if shape[0] == 1 else stride[0], 1 if shape[1] == 1 else stride[1]
-
-
-def spatial_strides(shape: Integers, stride: Integers) -> Integers | None:
-    """Strides over (batch, position) of logits (N, H, W) or (N, 1, H, W); None where H and W have no common stride."""
-    position = _position_stride(*shape[-2:], *stride[-2:])
-    return None if position is None else (0 if shape[0] == 1 else stride[0], position)
-
-
 def choose_rows(shape: Integers, *strides: Integers) -> bool | None:
     """Whether the rows are the channels where that gives each of these tensors columns of unit stride.
 
@@ -79,6 +68,25 @@ def choose_rows(shape: Integers, *strides: Integers) -> bool | None:
         if all(view[2] == 1 for view in views):
             fitting.append(rows_are_channels)
     return max(fitting, key=lambda choice: extent_of(shape, choice).columns, default=None)
+
+
+def choose_with_logits(
+    shape: Integers, x: Integers, out: Integers, channel: tuple[Integers, ...], spatial: tuple[Integers, ...]
+) -> tuple[Extent, Integers, Integers] | None:
+    """How a gate sees its maps as rows, and two strides of its logits: (batch, row) of those that belong to the rows, and
+    (batch, column) of the others.
+
+    x and out are strides; channel is the shape and strides of logits (N, C) or (N, C, 1, 1), spatial those of (N, H, W) or
+    (N, 1, H, W). None where there are no elements, no choice fits, or H and W have no common stride in the spatial logits.
+    """
+    rows_are_channels = choose_rows(shape, x, out)
+    position = _position_stride(*spatial[0][-2:], *spatial[1][-2:])
+    if 0 in shape or rows_are_channels is None or position is None:
+        return None
+    along_channels = 0 if shape[0] == 1 else channel[1][0], 1 if shape[1] == 1 else channel[1][1]
+    along_positions = 0 if shape[0] == 1 else spatial[1][0], position
+    u, v = (along_channels, along_positions) if rows_are_channels else (along_positions, along_channels)
+    return extent_of(shape, rows_are_channels), u, v
 
 
 def vector_width(dtype: torch.dtype, *multiples: int) -> int:

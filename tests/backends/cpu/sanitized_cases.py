@@ -27,15 +27,16 @@ from bam_fused.composition.plan import plan_of  # noqa: E402
 DILATIONS = (1, 2, 4, 40)  # also more than any map is wide
 WIDTHS = (1, 1, 2, 7, 8, 14, 33)
 CALLS = 24  # of each operator
+UNREAD = {"branches": 2}  # a result that its backward's kernel alone can read
 
 
-def drawn_map(generator: random.Random, most_channels: int) -> torch.Tensor:
+def drawn_map(generator: random.Random, most_channels: int, fewest_samples: int = 1) -> torch.Tensor:
     """A feature map of few elements: of many channels or of many positions, in any dtype and both memory formats."""
     channels = generator.choice([1, 3, 16, 31, 64, 255, 1024, generator.randint(1, 1024)])
     channels = 1 + (channels - 1) % most_channels
     width = generator.choice(WIDTHS)
     height = generator.choice([1, width, generator.randint(1, 40)])
-    samples = generator.randint(1, 3)
+    samples = generator.randint(fewest_samples, 3)
     while samples * channels * height * width > 30000 and height > 1:
         height //= 2
     format = generator.choice([torch.contiguous_format, torch.channels_last])
@@ -68,7 +69,8 @@ def drawn_arguments(generator: random.Random, name: str, samples: Samples) -> tu
     if name == "bam":
         return drawn_bam(generator, drawn_map(generator, 1024))
     convolves = name.startswith("dilated_conv")  # the small branch: from 1 to 128 channels
-    arguments = list(generator.choice(list(samples(drawn_map(generator, 128 if convolves else 1024)))))
+    fewest = 2 if name.startswith("branches") else 1  # a norm over the batch refuses a single value
+    arguments = list(generator.choice(list(samples(drawn_map(generator, 128 if convolves else 1024, fewest)))))
     if convolves:
         at = next(i for i, one in enumerate(arguments) if type(one) is int)
         arguments[at] = generator.choice(DILATIONS)
@@ -85,7 +87,10 @@ def main(seed: int) -> None:
                 ours = run(name, *arguments)
             if arguments[0].dtype == torch.float64:
                 with use_backend("eager"):
-                    torch.testing.assert_close(ours, run(name, *arguments), rtol=1e-9, atol=1e-9)
+                    plain = run(name, *arguments)
+                if name in UNREAD:
+                    ours, plain = ([*some[: UNREAD[name]], *some[UNREAD[name] + 1 :]] for some in (ours, plain))
+                torch.testing.assert_close(ours, plain, rtol=1e-9, atol=1e-9)
                 compared += 1
     print(f"compared: {compared}")
 
