@@ -69,6 +69,12 @@ def _check(
             f"layers, eps and dilations do not fit each other: {len(layers)}, {len(eps)} and {len(dilations)} for "
             f"{channel_layers} layers in the channel branch"
         )
+    n, _, h, w = reduced.shape
+    for i, has in enumerate(layers):
+        if has & BATCH and (n if i < channel_layers else n * h * w) < 2:
+            raise ValueError(
+                f"reduced must give each norm over the batch more than one value, got shape {tuple(reduced.shape)}"
+            )
     counts = (
         bool(has & BIAS) + 2 * bool(has & NORM) + 2 * bool(has & AFFINE) + (i != channel_layers)
         for i, has in enumerate(layers)

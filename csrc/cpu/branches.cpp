@@ -82,6 +82,8 @@ Branches read_branches(
     require(dilation > 0, "dilations must be positive");
     auto& branch = channel ? branches.channel : branches.spatial;
     branch.push_back(reader.layer(layers[at], eps[at], inputs, position == 0 ? 0 : hidden ? 3 : 1, dilation));
+    const int64_t values = channel ? reduced.size(0) : reduced.size(0) * reduced.size(2) * reduced.size(3);
+    require(!branch.back().norm.batch || values > 1, "a norm over the batch must have more than one value");
     inputs = branch.back().outputs;
   }
   require(reader.read() == static_cast<int64_t>(tensors.size()), "tensors are too many for these layers");

@@ -29,8 +29,8 @@ Branches read_branches(
 
 // What is kept of a layer.
 struct Kept {
-  void* before =
-      nullptr;  // its result in front of a norm, or behind a ReLU that follows at once; of the reduction it is given
+  // Its result in front of a norm, or behind a ReLU that follows at once; null of the reduction, which is given.
+  void* before = nullptr;
   NormVectors vectors;
 };
 

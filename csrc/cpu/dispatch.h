@@ -25,8 +25,8 @@ template <class Arguments> typename ForDtypes<Arguments>::Kernel kernel_for(Dtyp
   }
 }
 
-// Cuts a launch over feature maps into tiles, each sample in the same way however many there are: its results do not depend on the
-// batch that it comes in.
+// Cuts a launch over feature maps into tiles, each sample in the same way however many there are: its results do not
+// depend on the batch that it comes in.
 Tiling tiling_of(const Extent& extent, Dtype dtype);
 
 // An uninitialised contiguous tensor of the compute type.

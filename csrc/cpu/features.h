@@ -8,7 +8,7 @@ namespace bam_fused::cpu {
 
 // Features of a whole batch, and the tensor that holds them.
 struct Features {
-  Tensor memory;  // [samples, numbers per sample]
+  Tensor memory;  // (N, H, W, numbers per row), or what else keeps it alive
   PerSample each;
 };
 

@@ -131,6 +131,7 @@ def test_same_bits_for_any_number_of_threads():
         (lambda pooled, reduced, tensors, *rest: (pooled, reduced[0], tensors, *rest), "reduced"),
         (lambda pooled, reduced, tensors, *rest: (pooled, reduced, tensors[1:], *rest), "tensors"),
         (lambda pooled, reduced, tensors, layers, *rest: (pooled, reduced, tensors, layers[1:], *rest), "layers"),
+        (lambda pooled, reduced, *rest: (pooled[:1], reduced[:1], *rest), "more than one value"),
     ],
 )
 def test_bad_input(change, said):

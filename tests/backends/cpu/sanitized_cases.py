@@ -60,9 +60,7 @@ def drawn_bam(generator: random.Random, x: torch.Tensor) -> tuple[Any, ...]:
         min_hidden=1,
     )
     module.to(x.dtype).eval().requires_grad_(False)
-    plan = plan_of(module)
-    assert plan is not None
-    return whole.arguments(module, plan, x)
+    return whole.arguments(module, plan_of(module), x)
 
 
 def drawn_arguments(generator: random.Random, name: str, samples: Samples) -> tuple[Any, ...]:
