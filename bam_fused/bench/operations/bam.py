@@ -65,9 +65,9 @@ def samples(x: Tensor) -> Iterator[tuple[Any, ...]]:
 
 
 def branches_samples(x: Tensor) -> Iterator[tuple[Any, ...]]:
-    """The branches of a training step on x as the reduction; norms in evaluation, and over the batch."""
+    """The branches of a training step on x as the reduction; norms in evaluation, and over a batch of more than one."""
     n, reduced, *_ = x.shape
-    for make, training in ((bam_fused.BAM, False), (bam_fused.BAM.official, True)):
+    for make, training in ((bam_fused.BAM, False), (bam_fused.BAM.official, n > 1)):
         module = make(2 * reduced, 2).to(x.device, x.dtype).train(training).requires_grad_(False)
         plan = plan_of(module)
         assert plan is not None
