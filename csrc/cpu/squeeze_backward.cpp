@@ -12,20 +12,16 @@ namespace {
 
 int64_t split(int64_t length, int64_t most) { return (length + most - 1) / most; }
 
-// The gradient of the reduced map as [samples, reduced, positions] or, where rows are positions, [samples, positions, reduced].
-Tensor reduced_as_rows(const Tensor& reduced_grad, const Tensor& x, Rows rows) {
-  if (rows == Rows::channels) return as_compute_dtype(reduced_grad, x);
-  return as_compute_dtype(torch::stable::transpose(torch::stable::transpose(reduced_grad, 1, 2), 2, 3), x);
-}
+// The gradient of the reduced map in the compute type, without a copy where it need not be.
+struct ReducedGrad {
+  Tensor numbers;
+  bool positions_as_rows;  // [samples, positions, reduced], else [samples, reduced, positions]
+};
 
-// Whether it lies as [samples, positions, reduced] without a copy.
-bool has_positions_as_rows(const Tensor& reduced_grad) {
-  return torch::stable::transpose(torch::stable::transpose(reduced_grad, 1, 2), 2, 3).is_contiguous();
-}
-
-// The weight (R, C, ...) as [R, C].
-Tensor as_matrix_of_weights(const Tensor& weight, const Tensor& x) {
-  return torch::stable::view(as_compute_dtype(weight, x), {weight.size(0), weight.size(1)});
+ReducedGrad reduced_as_rows(const Tensor& reduced_grad, const Tensor& x, Rows rows) {
+  const Tensor by_positions = torch::stable::transpose(torch::stable::transpose(reduced_grad, 1, 2), 2, 3);
+  const bool positions = rows == Rows::positions || by_positions.is_contiguous();
+  return {as_compute_dtype(positions ? by_positions : reduced_grad, x), positions};
 }
 
 void check_squeeze_grad(const Tensor& x, const Tensor& reduced_grad) {
@@ -58,8 +54,8 @@ Tensor squeeze_input_grad(
     const std::optional<Tensor>& grad, const std::optional<Tensor>& channel_logits,
     const std::optional<Tensor>& spatial_logits, const std::string& combine) {
   check_squeeze_grad(x, reduced_grad);
-  require(
-      weight.size(0) == reduced_grad.size(1) && weight.size(1) == x.size(1), "weight must be (R, C) or (R, C, 1, 1)");
+  check_squeeze(x, weight, std::nullopt);
+  require(weight.size(0) == reduced_grad.size(1), "weight must have as many rows as reduced_grad channels");
   require(
       pooled_grad.dim() == 2 && pooled_grad.size(0) == x.size(0) && pooled_grad.size(1) == x.size(1),
       "pooled_grad must be (N, C) of x");
@@ -74,18 +70,18 @@ Tensor squeeze_input_grad(
   const FeatureMap map = grad ? FeatureMap({&dx, &*grad}) : FeatureMap({&dx});
   const View written = map.writable(dx);
   const int64_t reduced = reduced_grad.size(1);
-  const Tensor weights = as_matrix_of_weights(weight, x), gradients = reduced_as_rows(reduced_grad, x, map.rows);
+  const Tensor weights = torch::stable::contiguous(weight);
+  const ReducedGrad gradients = reduced_as_rows(reduced_grad, x, map.rows);
   SqueezeInputGradArguments a{};
   a.tiling = input_grad_tiling(map.shape, map.rows, reduced, compute_bytes(x));
   a.channels = map.shape.channels;
+  a.positions = map.shape.positions;
   a.reduced = reduced;
   a.rows_are_channels = map.rows_are_channels();
+  a.grad_has_positions_as_rows = gradients.positions_as_rows;
   a.dx = written.map;
-  const Tensor transposed = torch::stable::contiguous(torch::stable::transpose(weights, 0, 1));
-  const int64_t per_sample = reduced * map.shape.positions;
-  a.left = a.rows_are_channels ? transposed.const_data_ptr() : gradients.const_data_ptr();
-  a.right = a.rows_are_channels ? gradients.const_data_ptr() : weights.const_data_ptr();
-  (a.rows_are_channels ? a.right_sample : a.left_sample) = per_sample;
+  a.weight = weights.const_data_ptr();
+  a.reduced_grad = gradients.numbers.const_data_ptr();
   const Tensor shares =
       workspace(x, {map.shape.samples, map.shape.channels});  // of the pooled gradient, for each position
   sum_partials(
@@ -115,8 +111,7 @@ Tensor squeeze_weight_grad(const Tensor& x, const Tensor& reduced_grad) {
   if (x.numel() == 0) return torch::stable::new_zeros(out, {reduced, channels});
   const FeatureMap map({&x});
   const View read = map.readable(x);
-  const bool by_positions = has_positions_as_rows(reduced_grad);
-  const Tensor gradients = reduced_as_rows(reduced_grad, x, by_positions ? Rows::positions : map.rows);
+  const ReducedGrad gradients = reduced_as_rows(reduced_grad, x, map.rows);
   constexpr int64_t enough_tasks = 16, most_channels = 288, packed_numbers = 16384;
   SqueezeWeightGradArguments a{};
   a.samples = map.shape.samples;
@@ -128,9 +123,9 @@ Tensor squeeze_weight_grad(const Tensor& x, const Tensor& reduced_grad) {
   const int64_t channel_tiles = split(channels, most_channels);
   a.splits = std::min(a.samples * split(a.positions, a.tile_positions), split(enough_tasks, channel_tiles));
   a.rows_are_channels = map.rows_are_channels();
-  a.grad_has_positions_as_rows = by_positions || map.rows == Rows::positions;
+  a.grad_has_positions_as_rows = gradients.positions_as_rows;
   a.x = read.map;
-  a.reduced_grad = gradients.const_data_ptr();
+  a.reduced_grad = gradients.numbers.const_data_ptr();
   const int64_t rows = a.rows_are_channels ? channels : reduced, columns = a.rows_are_channels ? reduced : channels;
   const Tensor partials = workspace(x, {rows, a.splits, columns});
   a.partials = partials.data_ptr();

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "columns.h"
+#include "shuffle.h"
 
 namespace bam_fused::cpu {
 namespace {
@@ -23,13 +24,23 @@ inline void pack_rows(A* to, int64_t to_stride, const T* from, int64_t from_stri
   }
 }
 
-// Column k of what is read becomes row k, with zeros up to `to_stride` behind it.
-template <class A>
+// Column k of what is read becomes row k, in the compute type and with zeros up to `to_stride`, whole vectors, behind it.
+template <class T, class A = Compute<T>>
 inline void pack_transposed(
-    A* to, int64_t to_stride, const A* from, int64_t from_stride, int64_t rows, int64_t columns) {
-  for (int64_t k = 0; k < columns; ++k, to += to_stride) {
-    for (int64_t row = 0; row < rows; ++row) to[row] = from[row * from_stride + k];
-    for (int64_t row = rows; row < to_stride; ++row) to[row] = 0;
+    A* to, int64_t to_stride, const T* from, int64_t from_stride, int64_t rows, int64_t columns) {
+  constexpr int64_t lanes = kLanes<A>;
+  for (int64_t row = 0; row < to_stride; row += lanes) {
+    const int64_t count = rows - row;  // of rows that exist, where they are fewer than lanes
+    for (int64_t k = 0; k < columns; k += lanes) {
+      const T* at = from + row * from_stride + k;
+      const int64_t left = columns - k;
+      Vec<A> block[lanes] = {};
+      for (int64_t i = 0; i < lanes && i < count; ++i, at += from_stride) {
+        block[i] = left >= lanes ? load(at) : load(at, Short{left});
+      }
+      transpose<A>(block);
+      for (int64_t i = 0; i < lanes && i < left; ++i) store(to + (k + i) * to_stride + row, block[i]);
+    }
   }
 }
 

@@ -3,7 +3,8 @@
 //   dx = grad + grad * sigmoid(combine(row logit, column logit)) + left * right + pooled gradient / positions
 //
 // left * right is W^T times the gradient of the reduced map: [channels, reduced] * [reduced, positions] where rows are channels,
-// the transpose of it where they are positions. The terms of grad are left out where no gate follows.
+// the transpose of it where they are positions. Both are packed as the products read them, so that nothing has to be transposed
+// in memory. The terms of grad are left out where no gate follows.
 #include "squeeze_input_grad.h"
 
 #include "gate_at.h"
@@ -18,21 +19,55 @@ constexpr int64_t kGatedRows = 30;  // rows whose logits are at hand at a time: 
 static_assert(kGatedRows <= kMaxTileRows);
 
 template <class A> struct InputGradTile {
+  alignas(64) A left[kGatedRows * packed_stride<A>(kMaxReduced)];
   alignas(64) A right[kMaxReducedTile];
   alignas(64) A products[kGatedRows * packed_stride<A>(kMaxInputGradColumns)];
   int64_t right_stride;
   TileLogits<A> logits;
 };
 
+template <class A>
+inline const A* reduced_grad_of(const SqueezeInputGradArguments& a, const Tile& tile) {
+  return (const A*)a.reduced_grad + tile.sample * a.positions * a.reduced;
+}
+
+template <class T, class A = Compute<T>>
+inline void pack_right(const SqueezeInputGradArguments& a, const Tile& tile, InputGradTile<A>& memory) {
+  const int64_t stride = memory.right_stride = packed_stride<A>(tile.columns);
+  const A* grad = reduced_grad_of<A>(a, tile);
+  if (!a.rows_are_channels) {
+    pack_rows(memory.right, stride, (const T*)a.weight + tile.column, a.channels, a.reduced, tile.columns);
+  } else if (a.grad_has_positions_as_rows) {
+    pack_transposed(memory.right, stride, grad + tile.column * a.reduced, a.reduced, tile.columns, a.reduced);
+  } else {
+    pack_rows(memory.right, stride, grad + tile.column, a.positions, a.reduced, tile.columns);
+  }
+}
+
+// The left factor's rows from `row` on, and the distance between them.
+template <class T, class A = Compute<T>>
+inline const A* left_rows(
+    const SqueezeInputGradArguments& a, const Tile& tile, InputGradTile<A>& memory, int64_t row, int64_t count,
+    int64_t& stride) {
+  if (!a.rows_are_channels) {
+    stride = a.reduced;
+    return reduced_grad_of<A>(a, tile) + row * a.reduced;
+  }
+  stride = packed_stride<A>(a.reduced);
+  pack_transposed(memory.left, stride, (const T*)a.weight + row, a.channels, a.reduced, count);
+  return memory.left;
+}
+
 // Rows `first` to `first + count` of the tile, whose logits are at hand.
 template <class T, bool gated, Combine combine, bool inside, class A = Compute<T>>
 void input_grad_rows(
     const SqueezeInputGradArguments& a, const Tile& tile, InputGradTile<A>& memory, int64_t first, int64_t count) {
   const int64_t stride = memory.right_stride;
-  const A* left = (const A*)a.left + tile.sample * a.left_sample + (tile.row + first) * a.reduced;
+  int64_t left_stride;
+  const A* left = left_rows<T>(a, tile, memory, tile.row + first, count, left_stride);
   const A* pooled = (const A*)a.pooled_grad + tile.sample * a.channels;
   multiply(
-      memory.products, stride, count, tile.columns, Factors<A>{left, a.reduced, 1, memory.right, stride, a.reduced});
+      memory.products, stride, count, tile.columns, Factors<A>{left, left_stride, 1, memory.right, stride, a.reduced});
   for (int64_t row = 0; row < count; ++row) {
     const A* products = memory.products + row * stride;
     const T* grad = gated ? row_at<const T>(a.grad, tile, first + row) : nullptr;
@@ -73,10 +108,7 @@ template <class T> void squeeze_input_grad(const SqueezeInputGradArguments& a, i
   InputGradTile<A> memory;
   for (int64_t index = begin; index < end; ++index) {
     const Tile tile = tile_at(a.tiling, index);
-    memory.right_stride = packed_stride<A>(tile.columns);
-    pack_rows(
-        memory.right, memory.right_stride, (const A*)a.right + tile.sample * a.right_sample + tile.column,
-        a.tiling.columns, a.reduced, tile.columns);
+    pack_right<T>(a, tile, memory);
     if (!a.grad.data) {
       for (int64_t first = 0; first < tile.rows; first += kGatedRows) {
         const int64_t count = tile.rows - first < kGatedRows ? tile.rows - first : kGatedRows;

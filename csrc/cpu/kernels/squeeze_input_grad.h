@@ -14,14 +14,12 @@ struct SqueezeInputGradArguments {
   static const ForDtypes<SqueezeInputGradArguments> baseline, avx2, avx512;
 
   Tiling tiling;
-  int64_t channels, reduced;
-  bool rows_are_channels;
+  int64_t channels, positions, reduced;
+  bool rows_are_channels, grad_has_positions_as_rows;
   Map dx;
-  // left * right, summed over the reduced channels: [rows, reduced] * [reduced, columns]. One of them is the weight, the same
-  // for all samples, the other the gradient of the reduced map.
-  const void *left, *right;
-  int64_t left_sample, right_sample;  // from sample to sample, 0 for the weight
-  const void* pooled_grad;            // [samples, channels], already divided by the number of positions
+  const void* weight;        // [reduced, channels], of dx's dtype
+  const void* reduced_grad;  // [samples, positions, reduced], or [samples, reduced, positions] where rows are channels
+  const void* pooled_grad;   // [samples, channels], already divided by the number of positions
   Combine combine;
   Map grad;
   const void *row_logits, *column_logits;
