@@ -26,7 +26,7 @@ class Candidate(NamedTuple):
 
 CANDIDATES: tuple[Candidate, ...] = (
     Candidate("one operator", whole.why_not, whole.run),
-    Candidate("one node", step.why_not, step.run),
+    Candidate("fused branches", step.why_not, step.run),
     Candidate("two passes", training.why_not, training.run),
 )
 """The paths faster than the composed one, the fastest first."""

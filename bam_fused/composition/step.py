@@ -1,4 +1,4 @@
-"""The path of a BAM's training step as one node of autograd's graph, on the CPU."""
+"""The path of a BAM's training step as two nodes of autograd's graph, on the CPU."""
 
 from __future__ import annotations
 
@@ -67,8 +67,9 @@ def _takes_batch(norm: nn.Module) -> bool:
 def run(module: nn.Module, plan: Plan, x: Tensor) -> Tensor:
     """The forward of a BAM that `why_not` has nothing against."""
     channel, spatial = steps(module, plan.channel), steps(module, plan.spatial)
-    weight = cast(Tensor, spatial[0].weight._parameters["weight"])
-    out, statistics = training_step(x, weight, *described(channel, spatial), plan.combine)
+    reduction = spatial[0].weight._parameters
+    weight, bias = cast(Tensor, reduction["weight"]), reduction["bias"]
+    out, statistics = training_step(x, weight, bias, *described(channel, spatial), plan.combine)
     _track((*channel, *spatial), statistics)
     if plan.scales:
         out = torch.lerp(x, out, module._parameters["residual_scale"].to(x.dtype))  # type: ignore[union-attr]
@@ -78,17 +79,15 @@ def run(module: nn.Module, plan: Plan, x: Tensor) -> Tensor:
 def described(channel: tuple[Step, ...], spatial: tuple[Step, ...]) -> tuple[list[Tensor], Layers]:
     """The layers as `branches` takes them."""
     tensors: list[Tensor | None] = []
-    layers, reduction_bias = [], None
+    layers = []
     for step in (*channel, *spatial):
         own, norm = step.weight._parameters, step.norm
         has = RELU if step.relu else 0
-        if step is not spatial[0]:
+        if step is not spatial[0]:  # the squeeze's
             tensors.append(own["weight"])
-        elif own["bias"] is not None:
-            reduction_bias = len(tensors)
-        if own["bias"] is not None:
-            has |= BIAS
-            tensors.append(own["bias"])
+            if own["bias"] is not None:
+                has |= BIAS
+                tensors.append(own["bias"])
         if norm is not None:
             has |= BATCH if _takes_batch(norm) else NORM
             if has & NORM:
@@ -99,7 +98,7 @@ def described(channel: tuple[Step, ...], spatial: tuple[Step, ...]) -> tuple[lis
         layers.append(has)
     dilations = [cast(nn.Conv2d, step.weight).dilation[0] for step in spatial[1:-1]]
     eps = [0.0 if step.norm is None else cast(nn.BatchNorm2d, step.norm).eps for step in (*channel, *spatial)]
-    return cast("list[Tensor]", tensors), Layers(layers, len(channel), dilations, eps, reduction_bias)
+    return cast("list[Tensor]", tensors), Layers(layers, len(channel), dilations, eps)
 
 
 @torch.no_grad()

@@ -2,7 +2,7 @@
 
 Its arguments describe the layers as those of `bam` do, with two differences. A norm that takes the batch's statistics has
 `BATCH` in place of `NORM`, and no running ones among its tensors. The reduction, the first layer of the spatial branch, has
-no weight, and its bias has been added already: only what follows it is done here. Both branches must be there.
+neither weight nor bias, which are the squeeze's: only what follows it is done here. Both branches must be there.
 
 Beside the logits, in the compute type, it returns what its backward takes, and the batch's means and unbiased variances, in
 float64, for the running statistics.
@@ -69,6 +69,8 @@ def _check(
             f"layers, eps and dilations do not fit each other: {len(layers)}, {len(eps)} and {len(dilations)} for "
             f"{channel_layers} layers in the channel branch"
         )
+    if layers[channel_layers] & BIAS:
+        raise ValueError(f"layers must give the reduction no bias, which the squeeze has added, got {list(layers)}")
     n, _, h, w = reduced.shape
     for i, has in enumerate(layers):
         if has & BATCH and (n if i < channel_layers else n * h * w) < 2:

@@ -37,21 +37,23 @@ def two_passes(x: Tensor, weight: Tensor, bias: Tensor | None, branches: Branche
     x, weight and bias as `squeeze` takes them. Not for traced or transformed code (torch.export, torch.func, forward mode).
     """
     choice = backends.current()
-    pooled, reduced, *carriers = _Squeeze.apply(choice, x, weight, bias, combine)
+    pooled, reduced, *carriers = CarryingSqueeze.apply(choice, x, weight, bias, combine, False)
     channel_logits, spatial_logits = mended_logits(x, *branches(pooled, reduced))
     out: Tensor = _Gate.apply(choice, x, channel_logits, spatial_logits, *carriers, combine)
     return out
 
 
-class _Squeeze(torch.autograd.Function):
+class CarryingSqueeze(torch.autograd.Function):
+    """`squeeze`, with `features` as its operator takes it, and the three carriers."""
+
     @staticmethod
     def forward(
-        ctx: Any, choice: Choice, x: Tensor, weight: Tensor, bias: Tensor | None, combine: str
+        ctx: Any, choice: Choice, x: Tensor, weight: Tensor, bias: Tensor | None, combine: str, features: bool
     ) -> tuple[Tensor, ...]:
         ctx.save_for_backward(x, weight)
         ctx.choice, ctx.combine = choice, combine
         ctx.set_materialize_grads(False)
-        pooled, reduced = backends.run("squeeze", x, weight, bias, choice=choice)
+        pooled, reduced = backends.run("squeeze", x, weight, bias, features, choice=choice)
         n, c, h, w = x.shape
         wide = x.new_zeros((), dtype=compute_dtype(x))
         return pooled, reduced, x.new_zeros(()).expand(n, c, h, w), wide.expand(n, c), wide.expand(n, 1, h, w)
@@ -63,7 +65,7 @@ class _Squeeze(torch.autograd.Function):
         pooled = x.new_zeros((n, c)) if pooled is None else pooled
         reduced = x.new_zeros((n, weight.shape[0], h, w)) if reduced is None else reduced
         wanted = ctx.needs_input_grad[1:4]
-        return None, *squeeze_grads(ctx.choice, wanted, x, weight, pooled, reduced, *carried, ctx.combine), None
+        return None, *squeeze_grads(ctx.choice, wanted, x, weight, pooled, reduced, *carried, ctx.combine), None, None
 
 
 class _Gate(torch.autograd.Function):

@@ -16,7 +16,7 @@ class TensorReader {
 
   int64_t read() const { return read_; }
 
-  // size 0: no weight, as many outputs as inputs.
+  // size 0: no weight and no bias, as many outputs as inputs.
   BranchLayer layer(int64_t has, double eps, int64_t inputs, int64_t size, int64_t dilation) {
     BranchLayer layer{{}, {}, {}, inputs, inputs, dilation, read_};
     if (size > 0) {
@@ -32,6 +32,7 @@ class TensorReader {
     norm.eps = eps;
     norm.relu = (has & kRelu) != 0;
     norm.batch = (has & kBatch) != 0;
+    require(size > 0 || !(has & kBias), "the reduction's bias is not the branches'");
     if (has & kBias) layer.bias = vector(layer.outputs);
     if (has & kNorm) norm.mean = vector(layer.outputs), norm.variance = vector(layer.outputs);
     if (has & kAffine) norm.gain = vector(layer.outputs), norm.offset = vector(layer.outputs);

@@ -11,7 +11,7 @@ namespace bam_fused::cpu {
 
 struct BranchLayer {
   std::optional<Tensor> weight;  // (O, I), (O, I, 1, 1) or (O, I, 3, 3); the first of the spatial branch has none here
-  std::optional<Tensor> bias;    // of that one it has been added already
+  std::optional<Tensor> bias;    // nor this
   NormLayer norm;
   int64_t inputs, outputs, dilation;
   int64_t place;  // of its first tensor among all

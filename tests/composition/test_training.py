@@ -20,12 +20,13 @@ from torch.utils.checkpoint import checkpoint
 
 import bam_fused
 from bam_fused import BAM, replace_bam
+from bam_fused.bench.memory import peak_bytes
 from bam_fused.composition import training
 from bam_fused.composition.path import path_of
 from bam_fused.composition.plan import plan_of
 from bam_fused.composition.run import run
 
-PATH = "one node"
+PATH = "fused branches"
 
 
 def _path(module: nn.Module, x: Tensor):
@@ -226,6 +227,27 @@ def test_checkpointed_and_used_twice():
             torch.testing.assert_close(a, b)
 
 
+@pytest.mark.parametrize("format", ["contiguous", "channels_last"])
+@pytest.mark.parametrize(
+    ("shape", "dtype"), [((4, 256, 28, 28), torch.bfloat16), ((8, 1024, 14, 14), torch.float32)], ids=["bf16", "f32"]
+)
+def test_peak_memory(shape, dtype, format):
+    """The output, x's gradient, the reduction's and the parameters', and hardly more: 2.25 maps in the second case."""
+    module = BAM.official(shape[1]).to(dtype)
+    x, grad = feature_map(shape, dtype, format).requires_grad_(), gradient(shape, dtype, format)
+    leaves = [x, *module.parameters()]
+
+    def step() -> tuple[Tensor, ...]:
+        out = module(x)
+        return out, *torch.autograd.grad(out, leaves, grad)
+
+    assert _path(module, x).name == PATH
+    step()
+    reduced_grad = x.numel() // 16 * torch.float32.itemsize
+    parameters = sum(p.nbytes for p in module.parameters())
+    assert peak_bytes(step, x.device) < 2.02 * x.nbytes + reduced_grad + parameters
+
+
 @pytest.mark.parametrize("dynamic", [None, True])
 def test_compiled(dynamic):
     """One graph with the two passes in it, and no convolution, for which Inductor would turn the feature map to NHWC."""
@@ -290,7 +312,7 @@ def test_what_is_in_the_way_is_said(refusal, said):
     assert all(said in dict(path.refused)[name] for name in (PATH, "two passes"))
 
 
-def test_what_is_in_the_way_of_one_node_is_said():
+def test_what_is_in_the_way_of_fused_branches_is_said():
     def refused(change, x):
         change(module := BAM.official(32))
         path = _path(module, x.requires_grad_())

@@ -27,7 +27,7 @@ def _problem(module: BAM, shape: tuple[int, ...], dtype: torch.dtype, format: st
     n, _, h, w = shape
     grads = gradient((n, plan.channels, 1, 1)).flatten(1), gradient((n, 1, h, w))
     pooled = feature_map((n, plan.channels, 1, 1), dtype).flatten(1)
-    return grads, (pooled, feature_map(shape, dtype, format), [t.detach() for t in tensors], *layers[:4])
+    return grads, (pooled, feature_map(shape, dtype, format), [t.detach() for t in tensors], *layers)
 
 
 def _run(forward, backward, grads: tuple[Tensor, Tensor], arguments) -> list[Tensor]:

@@ -1,4 +1,7 @@
-"""The backward in two passes gives what squeeze, branches and gate give by themselves, wherever autograd may take it."""
+"""The backward in two passes gives what squeeze, branches and gate give by themselves, wherever autograd may take it.
+
+Both ways of it: with branches of PyTorch's nodes, and with branches that are operators and one node with the gate.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,8 @@ from torch.utils.checkpoint import checkpoint
 import bam_fused
 from bam_fused import reference
 from bam_fused.functional.attend import attend
+from bam_fused.functional.bam import RELU
+from bam_fused.functional.training_step import Layers, training_step
 from bam_fused.functional.two_passes import two_passes
 
 NAMES = ("out", "x", "weight", "bias", "first", "second", "last")
@@ -27,8 +32,22 @@ def _branches(first: Tensor, second: Tensor, last: Tensor):
     return branches
 
 
-def fused(combine: str, x: Tensor, weight: Tensor, bias: Tensor, *layers: Tensor) -> Tensor:
+def _with_branches(combine: str, x: Tensor, weight: Tensor, bias: Tensor, *layers: Tensor) -> Tensor:
     return two_passes(x, weight, bias, _branches(*layers), combine)
+
+
+def _with_operators(combine: str, x: Tensor, weight: Tensor, bias: Tensor, *layers: Tensor) -> Tensor:
+    first, second, last = layers
+    described = Layers([RELU, 0, RELU, 0], 2, [], [0.0] * 4)
+    return training_step(x, weight, bias, [first.t(), second.t(), last], described, combine)[0]
+
+
+WAYS = (_with_branches, _with_operators)
+
+
+@pytest.fixture(params=WAYS, ids=["branches", "operators"])
+def fused(request):
+    return request.param
 
 
 def composed(combine: str, x: Tensor, weight: Tensor, bias: Tensor, *layers: Tensor) -> Tensor:
@@ -65,7 +84,7 @@ SHAPE = (2, 10, 6, 7)
 @pytest.mark.parametrize("combine", COMBINES)
 @pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: str(dtype)[6:])
 @pytest.mark.parametrize("format", ["contiguous", "channels_last"])
-def test_values_and_gradients(poisoned, dtype, format, combine):
+def test_values_and_gradients(poisoned, fused, dtype, format, combine):
     for shape in (SHAPE, (1, 40, 15, 9), (3, 7, 1, 1), (2, 96, 14, 14)):
         leaves, grad = _leaves(shape, dtype, format), gradient(shape, dtype, format)
         ours = _gradients(fused, combine, leaves, grad)
@@ -83,13 +102,13 @@ def test_values_and_gradients(poisoned, dtype, format, combine):
 @pytest.mark.parametrize("x_view", VIEWS)
 def test_every_view_of_x_and_gradient(poisoned, x_view):
     leaves = _leaves(SHAPE, format=x_view)
-    for grad_view in VIEWS:
-        grad = gradient(SHAPE, torch.float64, grad_view)
+    for i, grad_view in enumerate(VIEWS):
+        grad, fused = gradient(SHAPE, torch.float64, grad_view), WAYS[i % 2]
         _same(_gradients(fused, "sum", leaves, grad), _gradients(composed, "sum", leaves, grad))
 
 
 @pytest.mark.parametrize("wanted", [(0,), (1,), (2,), (3,), (5,), (1, 2), (0, 4), (1, 2, 3, 4, 5), (0, 3, 4, 5)])
-def test_frozen_parameters_and_inputs(wanted):
+def test_frozen_parameters_and_inputs(fused, wanted):
     """Leaves that need no gradient, and gradients of which only some are asked for."""
     grad, leaves = gradient(SHAPE, torch.float64), _leaves(SHAPE)
     everything = _gradients(composed, "sum", leaves, grad)
@@ -103,7 +122,17 @@ def test_frozen_parameters_and_inputs(wanted):
     )
 
 
-def test_x_is_used_elsewhere_too():
+def test_where_only_the_branches_learn_the_squeeze_is_no_node(fused):
+    leaves = [t.detach().requires_grad_(i > 2) for i, t in enumerate(_leaves(SHAPE))]
+    nodes, found = [fused("sum", *leaves).grad_fn], set()
+    while nodes:
+        node = nodes.pop()
+        found.add(node.name())
+        nodes += [before for before, _ in node.next_functions if before is not None]
+    assert any("Accumulate" in name for name in found) and not any("Squeeze" in name for name in found)
+
+
+def test_x_is_used_elsewhere_too(fused):
     grad, leaves = gradient(SHAPE, torch.float64), _leaves(SHAPE)
 
     def gradients(function):
@@ -114,7 +143,7 @@ def test_x_is_used_elsewhere_too():
     _same(gradients(fused), gradients(composed))
 
 
-def test_backward_twice_over_a_kept_graph():
+def test_backward_twice_over_a_kept_graph(fused):
     grad, leaves = gradient(SHAPE, torch.float64), _leaves(SHAPE)
     out = fused("sum", *leaves)
     first = torch.autograd.grad(out, leaves, grad, retain_graph=True)
@@ -126,13 +155,13 @@ def test_backward_twice_over_a_kept_graph():
 
 
 @pytest.mark.parametrize("combine", ["sum", "product"])
-def test_gradcheck(combine):
+def test_gradcheck(fused, combine):
     leaves = _leaves((2, 4, 2, 3))
     torch.autograd.gradcheck(lambda *leaves: fused(combine, *leaves), leaves)
     torch.autograd.gradgradcheck(lambda *leaves: fused(combine, *leaves), leaves)
 
 
-def test_a_penalty_on_the_gradient_and_the_loss_itself_in_one_backward():
+def test_a_penalty_on_the_gradient_and_the_loss_itself_in_one_backward(fused):
     grad, leaves = gradient(SHAPE, torch.float64), _leaves(SHAPE)
 
     def gradients(function):
@@ -145,7 +174,7 @@ def test_a_penalty_on_the_gradient_and_the_loss_itself_in_one_backward():
 
 
 @pytest.mark.parametrize("reentrant", [False, True])
-def test_checkpointed(reentrant):
+def test_checkpointed(fused, reentrant):
     grad, leaves = gradient(SHAPE, torch.float64), _leaves(SHAPE)
     out = checkpoint(lambda *leaves: fused("sum", *leaves), *leaves, use_reentrant=reentrant)
     for leaf in leaves:
@@ -154,7 +183,7 @@ def test_checkpointed(reentrant):
     _same([leaf.grad for leaf in leaves], _gradients(composed, "sum", leaves, grad)[1:])
 
 
-def test_hooks_on_tensors_and_nodes():
+def test_hooks_on_tensors_and_nodes(fused):
     """What they change is what goes on."""
     grad, leaves = gradient(SHAPE, torch.float64), _leaves(SHAPE)
 
@@ -168,7 +197,7 @@ def test_hooks_on_tensors_and_nodes():
     _same(gradients(fused), gradients(composed))
 
 
-def test_inputs_changed_after_the_forward_are_noticed():
+def test_inputs_changed_after_the_forward_are_noticed(fused):
     leaves = _leaves(SHAPE)
     middle = leaves[0] * 1
     out = fused("sum", middle, *leaves[1:])
@@ -177,7 +206,7 @@ def test_inputs_changed_after_the_forward_are_noticed():
         out.sum().backward()
 
 
-def test_nothing_of_full_size_is_saved_but_x():
+def test_nothing_of_full_size_is_saved_but_x(fused):
     leaves = _leaves((2, 64, 16, 16), torch.float32)
     saved: list[Tensor] = []
     with torch.autograd.graph.saved_tensors_hooks(lambda t: saved.append(t) or t, lambda t: t):
@@ -201,7 +230,7 @@ def test_branches_that_leave_one_of_their_inputs_alone():
         _same(*(torch.autograd.grad(out, wanted, grad, allow_unused=True) for out in (ours, theirs)))
 
 
-def test_on_the_eager_backend():
+def test_on_the_eager_backend(fused):
     grad, leaves = gradient(SHAPE, torch.float64), _leaves(SHAPE)
     with bam_fused.use_backend("eager"):
         _same(_gradients(fused, "max", leaves, grad), _gradients(composed, "max", leaves, grad))

@@ -72,7 +72,7 @@ def branches_samples(x: Tensor) -> Iterator[tuple[Any, ...]]:
         plan = plan_of(module)
         assert plan is not None
         tensors, layers = step.described(steps(module, plan.channel), steps(module, plan.spatial))
-        yield x.new_ones((n, 2 * reduced)).cumsum(0), x, tensors, *layers[:4]
+        yield x.new_ones((n, 2 * reduced)).cumsum(0), x, tensors, *layers
 
 
 def branches_backward_samples(x: Tensor) -> Iterator[tuple[Any, ...]]:
