@@ -1,14 +1,13 @@
 // The operator bam on the CPU: a whole BAM in inference, sample by sample on a core while x is in its cache.
 //
-// The steps below are cut into parts of a sample, so that as many samples as there are threads run side by side, each through
-// all steps, and the threads share what samples are left over. What a part computes does not depend on who computes it.
+// Its steps are cut into parts of a sample. What a part computes does not depend on who computes it, nor on what else is computed.
 #include "../shared/bam.h"
 
 #include "../operations/gate.h"
 #include "../shared/logits.h"
 
+#include <algorithm>
 #include <cstring>
-#include <functional>
 #include <vector>
 
 #include "kernels/bam.h"
@@ -16,17 +15,12 @@
 #include "kernels/sum_partials.h"
 #include "layers.h"
 #include "run_tiles.h"
+#include "steps.h"
 
 BAM_TILED(GateCall)
 
 namespace bam_fused::cpu {
 namespace {
-
-// The weights are packed where `weights` points to.
-struct Step {
-  std::function<void(const char* weights, int64_t begin, int64_t end)> run;  // parts, numbered through all samples
-  int64_t parts;                                                             // of one sample
-};
 
 // A call in the making: its steps, and the memory that they need.
 class Bam {
@@ -38,123 +32,117 @@ class Bam {
         channels_(x.size(1)),
         height_(x.size(2)),
         width_(x.size(3)),
+        logits_(workspace(x, {samples_ * (channels_ + height_ * width_)})),
         space_(x) {}
 
   void run() {
-    channel_logits_ = space_.take(samples_ * channels_);
-    spatial_logits_ = space_.take(samples_ * height_ * width_);
-    pack_weights();
-    const void* sums = add_squeeze();
-    call_.channel.empty() ? fill(channel_logits_, channels_) : add_channel_branch(sums);
+    channel_logits_ = logits_.data_ptr();
+    spatial_logits_ = static_cast<char*>(channel_logits_) + samples_ * channels_ * compute_bytes(x_);
+    choose_memory();
+    add_squeeze();
+    call_.channel.empty() ? fill(channel_logits_, channels_) : add_channel_branch();
     call_.spatial.empty() ? fill(spatial_logits_, height_ * width_) : add_spatial_branch();
     add_gate();
     run_steps();
   }
 
  private:
-  void run_steps() const {
-    constexpr int64_t worth_a_thread = 32768;
-    const int64_t threads = x_.numel() <= worth_a_thread ? 1 : torch::stable::get_num_threads();
-    const int64_t alone = samples_ / threads * threads;
-    const auto whole = [&](int64_t begin, int64_t end) {
-      const char* weights = packed_for(end - 1, &Packing::run);
-      for (int64_t sample = begin; sample < end; ++sample) {
-        for (const Step& step : steps_) step.run(weights, sample * step.parts, (sample + 1) * step.parts);
-      }
-    };
-    if (threads == 1) return whole(0, samples_);
-    if (alone > 0) torch::stable::parallel_for(0, alone, 1, whole);
-    if (alone == samples_) return;
-    const char* weights = packed_for(samples_ - 1, &Packing::run_parallel);
-    for (const Step& step : steps_) {
-      torch::stable::parallel_for(alone * step.parts, samples_ * step.parts, 1, [&](int64_t begin, int64_t end) {
-        step.run(weights, begin, end);
-      });
-    }
+  // As many samples as there are threads side by side, what is left over by all of them.
+  void run_steps() {
+    const auto alone = [&](int64_t begin, int64_t end) { steps_.run_alone(begin, end, behind(end - 1)); };
+    if (alone_ > 0) threads_ == 1 ? alone(0, alone_) : torch::stable::parallel_for(0, alone_, 1, alone);
+    if (alone_ == samples_) return;
+    Span room = alone_ > 0 ? behind(samples_ - 1) : space_.rest();
+    const int64_t most = steps_.cut(room.bytes);
+    if (most > room.bytes) room = {static_cast<char*>(space_.take(most / compute_bytes(x_))), most};
+    steps_.run_together(alone_, samples_, room, threads_ > 1);
   }
-
-  int64_t compute_bytes() const { return compute_dtype(x_) == ScalarType::Double ? 8 : 4; }
 
   template <class Arguments> void add(const Arguments& arguments, int64_t parts) {
     const auto kernel = kernel_for<Arguments>(dtype_of(x_));
-    steps_.push_back({[=](const char*, int64_t begin, int64_t end) { kernel(arguments, begin, end); }, parts});
+    steps_.add(parts, [=](const PackedWeight&, int64_t begin, int64_t end) { kernel(arguments, begin, end); });
   }
 
-  // Of a step whose weight is among the packed ones.
-  template <class Arguments> void add_packed(const Arguments& arguments, int64_t weight, int64_t parts) {
+  template <class Arguments> void add_packed(const Arguments& arguments, size_t packing, int64_t parts) {
     const auto kernel = kernel_for<Arguments>(dtype_of(x_));
-    const auto run = [=](const char* weights, int64_t begin, int64_t end) {
+    const auto run = [=](const PackedWeight& weight, int64_t begin, int64_t end) {
       Arguments a = arguments;
-      a.weight = weights + weight;
+      a.weight = weight;
       kernel(a, begin, end);
     };
-    steps_.push_back({run, parts});
+    steps_.add_packed(parts, run, packing);
   }
 
   void fill(void* logits, int64_t numbers) const {
-    std::memset(logits, 0, static_cast<size_t>(samples_ * numbers * compute_bytes()));
+    std::memset(logits, 0, static_cast<size_t>(samples_ * numbers * compute_bytes(x_)));
   }
 
-  // Where a sample's output will be, which is written last, lie its features, if there is room. Behind those of the last
-  // sample that a thread runs lie the packed weights, a copy for each thread; else one lies in memory of its own.
-  void pack_weights() {
-    const int64_t line = 64, element = x_.element_size(), sample = channels_ * height_ * width_ * element;
+  // Where the output will be, which is written last, lies what is dead by then: the features of a sample, and the sums of its pool,
+  // which are read before the second features are written; behind them packed weights. A thread that runs samples alone has them
+  // in each one's output, and all weights in that of its last one, if they fit there. If they do not, or if there is a single
+  // sample, the threads go through the steps together, and whatever else the call needs lies in the output, too.
+  void choose_memory() {
+    constexpr int64_t worth_a_thread = 32768;
+    use_output();
+    const SqueezeArguments squeeze = squeeze_arguments(call_.map, x_, 0);
+    tiles_ = squeeze.tiles;
+    const int64_t bytes = compute_bytes(x_), pool = lines(tiles_ * channels_ * bytes), features = features_bytes();
+    own_ = features + std::max(call_.dilations.empty() ? 0 : features, pool);
+    add_packings(squeeze.tile_positions);
+    threads_ = x_.numel() <= worth_a_thread ? 1 : torch::stable::get_num_threads();
+    if (samples_ > 1 && own_ + steps_.packed_bytes() <= output_.bytes) alone_ = samples_ / threads_ * threads_;
+    PerSample own{output_.begin, output_.bytes};
+    if (alone_ == 0) {
+      space_.use({output_.begin, samples_ * output_.bytes});
+      own = {space_.take(samples_ * own_ / bytes), own_};
+    }
+    features_[0] = own;
+    features_[1] = pool_ = {static_cast<char*>(own.data) + features, own.sample_bytes};
+  }
+
+  // If its samples follow each other in memory, each from a new line on.
+  void use_output() {
+    const int64_t numbers = channels_ * height_ * width_, bytes = numbers * x_.element_size();
+    const bool dense = samples_ == 1 || call_.out.strides.sample == numbers;
+    const bool aligned = bytes % kLine == 0 && reinterpret_cast<uintptr_t>(call_.out.data) % kLine == 0;
+    if (dense && aligned) output_ = {static_cast<char*>(call_.out.data), bytes};
+  }
+
+  int64_t features_bytes() const {
+    int64_t widest = 0;
+    for (size_t i = 0; i + 1 < call_.spatial.size(); ++i) widest = std::max(widest, call_.spatial[i].outputs());
+    return lines(height_ * width_ * padded(x_, widest) * compute_bytes(x_));
+  }
+
+  void add_packings(int64_t tile_positions) {
+    const bool whole_blocks = tile_positions * kHalfBlockChannels * compute_bytes(x_) <= kSqueezeBlockBytes;
+    const bool can_cut = channels_ % kBlockChannels == 0 && whole_blocks;
     for (size_t i = 0; i + 1 < call_.spatial.size(); ++i) {
-      packings_.emplace_back(x_, call_.spatial[i].weight);
-      packed_.push_back(packed_bytes_);
-      packed_bytes_ += (packings_.back().numbers() * compute_bytes() + line - 1) / line * line;
-    }
-    if (packings_.empty()) return;
-    const int64_t outputs = padded(x_, call_.spatial[0].outputs());
-    const int64_t map = (height_ * width_ * outputs * compute_bytes() + line - 1) / line * line;
-    const int64_t features = (call_.dilations.empty() ? 1 : 2) * map;
-    const PerSample in_output{call_.out.data, call_.out.strides.sample * element, 0};
-    features_[0] = in_output;
-    if (line + features > sample) features_[0] = {space_.take(samples_ * features / compute_bytes()), features, 0};
-    features_[1] = features_[0];
-    features_[1].offset = map;
-    weights_ = in_output;
-    weights_.offset = line + features > sample ? 0 : features;
-    packs_for_each_run_ = line + weights_.offset + packed_bytes_ <= sample;
-    if (!packs_for_each_run_) {
-      weights_ = {space_.take(packed_bytes_ / compute_bytes()), 0, 0};
-      pack(weights_.at(0), &Packing::run_parallel);
+      steps_.add_packing(Packing(x_, call_.spatial[i].weight, can_cut ? kBlockChannels : channels_));
     }
   }
 
-  void pack(void* to, void (Packing::*run)(void*) const) const {
-    for (size_t i = 0; i < packings_.size(); ++i) (packings_[i].*run)(static_cast<char*>(to) + packed_[i]);
-  }
+  // The rest of a sample's output.
+  Span behind(int64_t sample) const { return {output_.begin + sample * output_.bytes + own_, output_.bytes - own_}; }
 
-  // The packed weights for a run of samples that ends with this one.
-  const char* packed_for(int64_t last_sample, void (Packing::*run)(void*) const) const {
-    void* weights = weights_.at(last_sample);
-    if (packs_for_each_run_) pack(weights, run);
-    return static_cast<const char*>(weights);
-  }
-
-  const void* add_squeeze() {
+  void add_squeeze() {
     const int64_t outputs = call_.spatial.empty() ? 0 : call_.spatial[0].outputs();
     SqueezeArguments a = squeeze_arguments(call_.map, x_, outputs);
     if (call_.crops) a.pooled_width = height_;
     a.x = call_.x;
-    a.pool_partials = space_.take(samples_ * a.tiles * channels_);
-    tiles_ = a.tiles;
+    a.pool_partials = pool_;
     if (outputs > 0) {
       a.finish = finish_of(x_, call_.spatial[0], space_);
       a.features = features_[0];
-      add_packed(a, packed_[0], a.tiles);
+      add_packed(a, 0, a.tiles);
     } else {
       add(a, a.tiles);
     }
-    return a.pool_partials;
   }
 
-  void add_channel_branch(const void* sums) {
-    const int64_t pooled = height_ * (call_.crops ? height_ : width_);
-    const Dtype dtype = compute_dtype(x_) == ScalarType::Double ? Dtype::float64 : Dtype::float32;
+  void add_channel_branch() {
     void* in = space_.take(samples_ * channels_);
-    add(SumPartialsArguments{sums, in, dtype, samples_, tiles_, channels_, 1.0 / static_cast<double>(pooled)}, 1);
+    add_pool(in);
     for (size_t i = 0; i < call_.channel.size(); ++i) {
       const BamLayer& layer = call_.channel[i];
       const bool last = i + 1 == call_.channel.size();
@@ -170,8 +158,25 @@ class Bam {
       a.out = last ? channel_logits_ : space_.take(samples_ * layer.outputs());
       in = a.out;
       const auto kernel = kernel_for<ChannelLayerArguments>(dtype_of(weights_as_given_.back()));
-      steps_.push_back({[=](const char*, int64_t begin, int64_t end) { kernel(a, begin, end); }, a.parts});
+      steps_.add(a.parts, [=](const PackedWeight&, int64_t begin, int64_t end) { kernel(a, begin, end); });
     }
+  }
+
+  // The mean of each channel, from the sums over the tiles of squeeze.
+  void add_pool(void* pooled) {
+    const double numbers = static_cast<double>(height_ * (call_.crops ? height_ : width_));
+    const Dtype dtype = compute_bytes(x_) == 8 ? Dtype::float64 : Dtype::float32;
+    const SumPartialsArguments of_one{nullptr, nullptr, dtype, 1, tiles_, channels_, 1.0 / numbers};
+    const auto kernel = kernel_for<SumPartialsArguments>(dtype_of(x_));
+    const PerSample sums = pool_, out{pooled, channels_ * compute_bytes(x_)};
+    steps_.add(1, [=](const PackedWeight&, int64_t begin, int64_t end) {
+      for (int64_t sample = begin; sample < end; ++sample) {
+        SumPartialsArguments a = of_one;
+        a.in = sums.at(sample);
+        a.out = out.at(sample);
+        kernel(a, 0, 1);
+      }
+    });
   }
 
   void add_spatial_branch() {
@@ -191,7 +196,7 @@ class Bam {
       a.finish = finish_of(x_, layer, space_);
       a.in = features_[here];
       a.out = features_[1 - here];
-      add_packed(a, packed_[i + 1], parts);
+      add_packed(a, i + 1, parts);
       here = 1 - here;
     }
     const BamLayer& layer = call_.spatial.back();
@@ -223,16 +228,16 @@ class Bam {
   const BamCall& call_;
   const Tensor& x_;
   const int64_t samples_, channels_, height_, width_;
+  Tensor logits_;
   Workspace space_;
   void *channel_logits_ = nullptr, *spatial_logits_ = nullptr;  // [samples, channels], [samples, positions]
-  int64_t tiles_ = 0;                                           // of squeeze, per sample
-  std::vector<Packing> packings_;
-  std::vector<int64_t> packed_;  // where each of them lies among the packed weights
-  int64_t packed_bytes_ = 0;
-  bool packs_for_each_run_ = false;
-  PerSample weights_ = {}, features_[2] = {};
+  int64_t threads_ = 1, alone_ = 0;                             // how many samples single threads run
+  Span output_;                                                 // of the first sample; empty if not to be used
+  int64_t own_ = 0;                                             // bytes that a sample's features and sums take
+  PerSample features_[2] = {}, pool_ = {};
+  int64_t tiles_ = 0;  // of squeeze, per sample
   std::vector<Tensor> weights_as_given_;
-  std::vector<Step> steps_;
+  Steps steps_;
 };
 
 Tensor bam(

@@ -45,10 +45,10 @@ KeptLayers kept_layers(const Branches& branches, const Tensor& pooled, const Ten
 // The memory of a hidden spatial layer as features.
 inline PerSample kept_features(const Tensor& like, const Kept& kept, int64_t positions, int64_t channels) {
   const int64_t bytes = compute_bytes(like), unit = 64 / bytes;
-  return {kept.before, positions * ((channels + unit - 1) / unit * unit) * bytes, 0};
+  return {kept.before, positions * ((channels + unit - 1) / unit * unit) * bytes};
 }
 
-// Memory that is taken as one sample, from a multiple of 64 bytes on.
-inline PerSample one_sample(const void* data) { return {const_cast<void*>(data), 0, 0}; }
+// Memory that is taken as one sample.
+inline PerSample one_sample(const void* data) { return {const_cast<void*>(data), 0}; }
 
 }  // namespace bam_fused::cpu

@@ -23,7 +23,7 @@ void convolve(
   a.dilation = shape.dilation;
   a.part_rows = std::max<int64_t>(1, shape.height * shape.samples / enough_parts);
   a.parts = (shape.height + a.part_rows - 1) / a.part_rows;
-  a.weight = packed_weight.const_data_ptr();
+  a.weight = {packed_weight.const_data_ptr(), 0, shape.inputs, 0, shape.outputs};
   a.finish = finish;
   a.in = in;
   a.out = out;

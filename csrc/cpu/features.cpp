@@ -26,16 +26,16 @@ Features empty_features(const Tensor& t, int64_t n, int64_t c, int64_t h, int64_
   if (row != c) torch::stable::zero_(memory);
   Tensor samples = torch::stable::view(torch::stable::narrow(memory, 0, offset, n * sample), {n, sample});
   Tensor rows = torch::stable::reshape(torch::stable::narrow(samples, 1, 0, h * w * row), {n, h, w, row});
-  return {rows, {reinterpret_cast<void*>(begin), sample * compute_bytes(t), 0}};
+  return {rows, {reinterpret_cast<void*>(begin), sample * compute_bytes(t)}};
 }
 
 Features features_to_write(Tensor& t) {
-  return is_features(t) ? Features{t, {t.data_ptr(), sample_bytes(t), 0}}
+  return is_features(t) ? Features{t, {t.data_ptr(), sample_bytes(t)}}
                         : empty_features(t, t.size(0), t.size(1), t.size(2), t.size(3));
 }
 
 Features features_of(const Tensor& t) {
-  if (is_features(t)) return {t, {const_cast<void*>(t.const_data_ptr()), sample_bytes(t), 0}};
+  if (is_features(t)) return {t, {const_cast<void*>(t.const_data_ptr()), sample_bytes(t)}};
   Features copy = empty_features(t, t.size(0), t.size(1), t.size(2), t.size(3));
   Tensor channels = torch::stable::narrow(copy.memory, 3, 0, t.size(1));
   torch::stable::copy_(channels, channels_to_end(t));

@@ -32,9 +32,8 @@ bool has_taps_outside(const Tensor& weight) {
 
 }  // namespace
 
-Packing::Packing(const Tensor& x, const Tensor& weight) : weight_(weight) {
-  const int64_t outputs = weight.size(0), inputs = weight.size(1), taps = taps_of(weight);
-  numbers_ = taps * inputs * padded(x, outputs);
+Packing::Packing(const Tensor& x, const Tensor& weight, int64_t unit) : weight_(weight) {
+  const int64_t outputs = weight.size(0), inputs = weight.size(1), taps = taps_of(weight), row = padded(x, outputs);
   if (has_taps_outside(weight) && weight.scalar_type() == x.scalar_type()) {
     arguments_ = {
         weight.const_data_ptr(), nullptr, outputs, taps * inputs, 1};  // the order of inputs is that of the packed
@@ -42,24 +41,50 @@ Packing::Packing(const Tensor& x, const Tensor& weight) : weight_(weight) {
     weight_ = readable_weight(weight, x);
     arguments_ = {weight_.const_data_ptr(), nullptr, outputs, inputs, taps};
   }
+  const bool by_inputs = taps == 1;
+  bytes_ = (by_inputs ? row : taps * inputs) * compute_bytes(x);
+  length_ = part_ = by_inputs ? inputs : row;
+  unit_ = by_inputs ? unit : 2 * padded(x, 1);
 }
 
-void Packing::run(void* packed) const {
-  PackArguments a = arguments_;
-  a.packed = packed;
-  kernel_for<PackArguments>(dtype_of(weight_))(a, 0, a.inputs);
+void Packing::cut(int64_t room) {
+  part_ = length_ * bytes_ <= room ? length_ : room / (unit_ * bytes_) * unit_;
+  if (part_ == 0) part_ = length_;
 }
 
-void Packing::run_parallel(void* packed) const {
+template <class Run>
+PackedWeight Packing::run_part(void* packed, int64_t part, const Run& run) const {
+  const int64_t first = part * part_, count = std::min(part_, length_ - first), outputs = arguments_.outputs;
   PackArguments a = arguments_;
   a.packed = packed;
-  for_tiles(a, dtype_of(weight_), a.inputs, numbers_);
+  const char* weight = static_cast<const char*>(a.weight);
+  if (taps_of(weight_) == 1) {
+    a.weight = weight + first * weight_.element_size();
+    run(a, count);
+    return {packed, first, count, 0, outputs};
+  }
+  a.weight = weight + first * a.inputs * a.taps * weight_.element_size();
+  a.outputs = std::min(count, outputs - first);
+  run(a, a.inputs);
+  return {packed, 0, weight_.size(1), first, a.outputs};
+}
+
+PackedWeight Packing::run(void* packed, int64_t part) const {
+  return run_part(packed, part, [&](const PackArguments& a, int64_t inputs) {
+    kernel_for<PackArguments>(dtype_of(weight_))(a, 0, inputs);
+  });
+}
+
+PackedWeight Packing::run_parallel(void* packed, int64_t part) const {
+  return run_part(packed, part, [&](const PackArguments& a, int64_t inputs) {
+    for_tiles(a, dtype_of(weight_), inputs, inputs * a.taps * a.outputs);
+  });
 }
 
 Tensor packed_weight(const Tensor& x, const Tensor& weight) {
-  const Packing packing(x, weight);
-  const Tensor packed = workspace(x, {packing.numbers()});
-  packing.run_parallel(packed.data_ptr());
+  const Packing packing(x, weight, weight.size(1));
+  const Tensor packed = workspace(x, {packing.part_bytes() / compute_bytes(x)});
+  packing.run_parallel(packed.data_ptr(), 0);
   return packed;
 }
 
@@ -73,19 +98,25 @@ Tensor filled(const Tensor& x, int64_t length, double value) {
   return all;
 }
 
-void* Workspace::take(int64_t numbers) {
-  constexpr int64_t line = 64, block = 16384;
-  const int64_t bytes = (numbers * compute_bytes(x_) + line - 1) / line * line;
-  if (bytes > left_) {
-    left_ = std::max(bytes, block);
-    blocks_.push_back(workspace(x_, {(left_ + line) / compute_bytes(x_)}));
-    const uintptr_t begin = reinterpret_cast<uintptr_t>(blocks_.back().data_ptr());
-    at_ = reinterpret_cast<char*>((begin + line - 1) / line * line);
-  }
-  char* piece = at_;
-  at_ += bytes;
-  left_ -= bytes;
+char* Span::take(int64_t count) {
+  count = lines(count);
+  if (count > bytes) return nullptr;
+  char* piece = begin;
+  begin += count;
+  bytes -= count;
   return piece;
+}
+
+void* Workspace::take(int64_t numbers) {
+  constexpr int64_t block = 16384;
+  const int64_t bytes = numbers * compute_bytes(x_);
+  for (Span* span : {&given_, &left_}) {
+    if (void* piece = span->take(bytes)) return piece;
+  }
+  left_.bytes = std::max(lines(bytes), block);
+  blocks_.push_back(workspace(x_, {(left_.bytes + kLine) / compute_bytes(x_)}));
+  left_.begin = reinterpret_cast<char*>(lines(reinterpret_cast<intptr_t>(blocks_.back().data_ptr())));
+  return left_.take(bytes);
 }
 
 Tensor padded_vector(const Tensor& x, const std::optional<Tensor>& vector, int64_t length, double otherwise) {
@@ -173,6 +204,7 @@ SqueezeArguments squeeze_arguments(const FeatureMap& map, const Tensor& x, int64
   a.channels = shape.channels;
   a.positions = shape.positions;
   a.outputs = outputs;
+  a.weight = {nullptr, 0, shape.channels, 0, outputs};
   a.width = a.pooled_width = x.size(3);
   a.rows_are_channels = map.rows_are_channels();
   // Long runs of each channel where rows are channels, short enough for the cache where rows are positions; at least four tiles

@@ -19,22 +19,30 @@ int64_t padded(const Tensor& x, int64_t length);
 // A layer's weight as a kernel reads it, contiguous and of x's dtype or compute type: itself, if it is.
 Tensor readable_weight(const Tensor& weight, const Tensor& x);
 
-// How a weight (O, I), (O, I, 1, 1) or (O, I, 3, 3) of any dtype and strides is packed as [taps, inputs, padded outputs].
+// How a weight (O, I), (O, I, 1, 1) or (O, I, 3, 3) of any dtype and strides is packed: in one part, or cut into runs of the inputs
+// of a 1x1 weight, whose sums are kept meanwhile, and of the outputs of a 3x3 one.
 class Packing {
  public:
-  Packing(const Tensor& x, const Tensor& weight);
+  // A 1x1 weight may be cut between multiples of `unit` inputs.
+  Packing(const Tensor& x, const Tensor& weight, int64_t unit);
 
-  int64_t numbers() const { return numbers_; }  // of the compute type, packed
-  void run(void* packed) const;                 // at once
-  void run_parallel(void* packed) const;
+  void cut(int64_t room);  // into parts of at most so many bytes, if it can be
+  int64_t parts() const { return (length_ + part_ - 1) / part_; }
+  int64_t part_bytes() const { return part_ * bytes_; }
+
+  PackedWeight run(void* packed, int64_t part) const;
+  PackedWeight run_parallel(void* packed, int64_t part) const;
 
  private:
+  template <class Run> PackedWeight run_part(void* packed, int64_t part, const Run& run) const;
+
   Tensor weight_;
   PackArguments arguments_;
-  int64_t numbers_;
+  int64_t bytes_;                 // of each input or output, packed
+  int64_t length_, part_, unit_;  // inputs or outputs
 };
 
-// The same in memory of its own.
+// All of a weight in memory of its own.
 Tensor packed_weight(const Tensor& x, const Tensor& weight);
 
 // A workspace of `length` numbers in x's compute type, padded to whole vectors, all `value`.
@@ -43,18 +51,31 @@ Tensor filled(const Tensor& x, int64_t length, double value);
 // A vector (any dtype) of `length` numbers as a workspace padded with zeros; where it is missing, all are `otherwise`.
 Tensor padded_vector(const Tensor& x, const std::optional<Tensor>& vector, int64_t length, double otherwise);
 
-// Memory of a call in x's compute type, handed out piece by piece, each from a multiple of 64 bytes on.
+// Memory is used in whole cache lines.
+constexpr int64_t kLine = 64;
+inline int64_t lines(int64_t bytes) { return (bytes + kLine - 1) / kLine * kLine; }
+
+// Memory somewhere, from a new line on.
+struct Span {
+  char* begin = nullptr;
+  int64_t bytes = 0;
+
+  char* take(int64_t count);  // null where that is not left
+};
+
+// Memory of a call in x's compute type, handed out piece by piece.
 class Workspace {
  public:
   explicit Workspace(const Tensor& x) : x_(x) {}
 
+  void use(const Span& span) { given_ = span; }  // it comes first
+  const Span& rest() const { return given_; }    // of it
   void* take(int64_t numbers);
 
  private:
   const Tensor& x_;
   std::vector<Tensor> blocks_;
-  char* at_ = nullptr;
-  int64_t left_ = 0;  // bytes
+  Span given_, left_;
 };
 
 // One row of a weight, (1, I) or (1, I, 1, 1), padded with zeros to whole vectors.
@@ -63,7 +84,7 @@ const void* padded_row(const Tensor& x, const Tensor& weight, Workspace& space);
 // What follows a layer's sums: bias and BatchNorm in one, from their tensors as they are now.
 Finish finish_of(const Tensor& x, const BamLayer& layer, Workspace& space);
 
-// The arguments of squeeze that follow from x's shape and rows, its tiles among them.
+// The arguments of squeeze that follow from x's shape and rows, its tiles among them; the weight is all of it.
 SqueezeArguments squeeze_arguments(const FeatureMap& map, const Tensor& x, int64_t outputs);
 
 }  // namespace bam_fused::cpu

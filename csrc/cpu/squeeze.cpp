@@ -54,9 +54,9 @@ std::tuple<Tensor, Tensor> squeeze(
   const Tensor scale = filled(x, outputs, 1.0), shift = padded_vector(x, bias, outputs, 0.0);
   const Tensor sums = workspace(x, {samples, a.tiles, a.channels});
   a.x = read.map;
-  a.weight = packed.const_data_ptr();
+  a.weight.data = packed.const_data_ptr();
   a.finish = {scale.const_data_ptr(), shift.const_data_ptr(), false};
-  a.pool_partials = sums.data_ptr();
+  a.pool_partials = {sums.data_ptr(), a.tiles * a.channels * compute_bytes(x)};
   if (!features) {
     strides_of(written, map.rows).match([&](Strides strides) { a.reduced = {written.data_ptr(), strides}; }, [] {});
   }

@@ -94,9 +94,12 @@ def test_every_layout_takes_it(layout):
 
 
 @pytest.mark.parametrize("format", ["contiguous", "channels_last"])
-@pytest.mark.parametrize("shape", [(3, 64, 30, 31), (5, 160, 14, 14)], ids=str)
-def test_same_bits_for_any_number_of_threads_and_in_any_batch(shape, format):
-    bam, x = randomise(BAM(shape[1])).eval(), feature_map(shape, format=format)
+@pytest.mark.parametrize(
+    "shape, reduction", [((3, 64, 30, 31), 16), ((5, 160, 14, 14), 16), ((5, 512, 7, 7), 8)], ids=str
+)
+def test_same_bits_for_any_number_of_threads_and_in_any_batch(shape, reduction, format):
+    """The last one's weights fit in the output of a batch, and have to be cut for a single sample."""
+    bam, x = randomise(BAM(shape[1], reduction)).eval(), feature_map(shape, format=format)
     threads = torch.get_num_threads()
     try:
         results = []
@@ -109,10 +112,19 @@ def test_same_bits_for_any_number_of_threads_and_in_any_batch(shape, format):
     assert torch.equal(results[0], results[1]) and torch.equal(results[0], results[2])
 
 
-def test_needs_little_more_memory_than_its_output():
-    module, x = BAM.official(1024).eval(), torch.rand(8, 1024, 14, 14)  # whose packed weights are 9 % of the output
-    module(x)
-    assert peak_bytes(lambda: module(x), x.device) < 1.05 * x.nbytes
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("channels, side", [(256, 56), (512, 28), (1024, 14), (2048, 7)])
+def test_needs_little_more_memory_than_its_output(channels, side, dtype):
+    """At every bottleneck of ResNet50, and in its last blocks, where the packed weights are eleven times the output."""
+    module = BAM.official(channels).to(dtype).eval()
+    for x in (torch.rand(1, channels, side, side).to(dtype), torch.rand(3, channels, side, side).to(dtype)):
+        module(x)
+        assert peak_bytes(lambda x=x: module(x), x.device) < 1.05 * x.nbytes
+
+
+def test_samples_that_lie_between_each_other():
+    bam, x = randomise(BAM(64)).eval(), feature_map((64, 3, 20, 20)).transpose(0, 1)
+    assert torch.equal(bam(x), bam(x.contiguous()))
 
 
 def test_the_stride_between_samples_means_nothing_where_there_is_one():

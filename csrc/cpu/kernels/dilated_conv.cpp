@@ -43,7 +43,7 @@ constexpr int64_t kFewestProducts = 24;
 template <class A, int rows, int vectors>
 __attribute__((noinline)) void convolve_columns(
     const DilatedConvArguments& a, const ConvRows& where, const Segment& segment, int64_t column, int64_t output) {
-  const int64_t in_row = padded<A>(a.inputs), out_row = padded<A>(a.outputs);
+  const int64_t in_row = padded<A>(a.inputs), out_row = padded<A>(a.outputs), weight_row = padded<A>(a.weight.outputs);
   const A* in = (const A*)a.in.at(where.sample);
   A* out = (A*)a.out.at(where.sample);
   const bool taps_apart = a.inputs >= kFewestProducts;
@@ -66,8 +66,9 @@ __attribute__((noinline)) void convolve_columns(
         }
         for (int64_t tap = kx; tap < run_end; ++tap) {
           const int64_t position = (y + (ky - 1) * a.dilation) * a.width + column + (tap - 1) * a.dilation;
-          const A* weight = (const A*)a.weight + (ky * 3 + tap) * a.inputs * out_row + output;
-          sum.add_products(in + position * in_row, in_row, 1, weight, out_row, a.inputs);
+          const A* weight =
+              (const A*)a.weight.data + (ky * 3 + tap) * a.inputs * weight_row + output - a.weight.first_output;
+          sum.add_products(in + position * in_row, in_row, 1, weight, weight_row, a.inputs);
         }
         if (!is_first) sum.add(before, vectors * kLanes<A>);
         is_first = false;
@@ -82,8 +83,9 @@ __attribute__((noinline)) void convolve_columns(
 template <class A> void convolve_rows(const DilatedConvArguments& a, const ConvRows& where) {
   Segment segments[3];
   const int count = row_segments(a.width, a.dilation, segments);
-  for_vector_pairs<A>(a.outputs, [&](int64_t output, auto vectors) {
+  for_vector_pairs<A>(a.weight.outputs, [&](int64_t packed_output, auto vectors) {
     constexpr int v = decltype(vectors)::value;
+    const int64_t output = a.weight.first_output + packed_output;
     for (int i = 0; i < count; ++i) {
       const Segment& segment = segments[i];
       for_even_blocks(segment.end - segment.begin, kBlockRows<v>, [&](int64_t begin, int64_t size) {

@@ -11,7 +11,7 @@ struct DilatedConvArguments {
 
   int64_t height, width, inputs, outputs, dilation;
   int64_t part_rows, parts;  // rows of the map in a part, and how many parts there are per sample
-  const void* weight;        // packed, taps in the order of the kernel's rows
+  PackedWeight weight;       // taps in the order of the kernel's rows
   Finish finish;
   PerSample in, out;  // features
 };

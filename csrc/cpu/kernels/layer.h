@@ -1,22 +1,26 @@
 // What the kernels of BAM's layers share.
 //
-// Weights are packed as [taps, inputs, outputs] and the spatial branch's features as [positions, channels], both in the compute
-// type, the last dimension padded with zeros to whole vectors. `Finish` arrays are padded likewise.
+// The spatial branch's features are [positions, channels] in the compute type, the last dimension padded with zeros to whole
+// vectors. `Finish` arrays are padded likewise.
 #pragma once
 
 #include <stdint.h>
 
 namespace bam_fused::cpu {
 
-// Where something is kept for each sample, from a multiple of 64 bytes on.
+// Where something is kept for each sample.
 struct PerSample {
   void* data;
-  int64_t sample_bytes, offset;
+  int64_t sample_bytes;
 
-  void* at(int64_t sample) const {
-    const uintptr_t begin = (uintptr_t)data + (uintptr_t)(sample * sample_bytes);
-    return (void*)((begin + 63) / 64 * 64 + (uintptr_t)offset);
-  }
+  void* at(int64_t sample) const { return (char*)data + sample * sample_bytes; }
+};
+
+// A run of a layer's inputs and outputs in the compute type: [taps, inputs, outputs], with zeros up to whole vectors.
+struct PackedWeight {
+  const void* data;
+  int64_t first_input, inputs;
+  int64_t first_output, outputs;
 };
 
 // What follows a layer's sums: sum * scale + shift, per output, which is bias and norm in one; then ReLU, if wanted.

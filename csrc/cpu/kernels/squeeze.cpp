@@ -2,7 +2,7 @@
 //
 // A tile is taken block by block of channels: each is pooled and multiplied with as many weights while it is in the L1 cache,
 // and meanwhile the next one is on its way from memory. Sums of positions x vectors of outputs are kept until the tile's last
-// channel.
+// channel, where the features will be, if those are wanted: then a call may be for some of the channels.
 #include "squeeze.h"
 
 #include "columns.h"
@@ -28,11 +28,9 @@ template <class A> struct BlockProduct {
   int64_t weight_row;
   A* sums;
   int64_t sums_row;
-  A* features;  // null but for the last channels
-  int64_t features_row;
-  const Finish* finish;
-  int64_t output;      // the first one
-  int64_t depth, run;  // channels, and how many of them are added up in registers
+  const Finish* finish;  // null but for the last channels
+  int64_t output;        // the first one
+  int64_t depth, run;    // channels, and how many of them are added up in registers
   bool add;
 };
 
@@ -42,7 +40,7 @@ __attribute__((noinline)) void multiply_blocks(const BlockProduct<A>& p, int64_t
   const int64_t position_step = rows_are_channels ? 1 : p.position_step,
                 channel_step = rows_are_channels ? p.channel_step : 1;
   const A* x = p.x;
-  A *sums = p.sums, *features = p.features;
+  A* sums = p.sums;
   for (int64_t b = 0; b < blocks; ++b, x += rows * position_step, sums += rows * p.sums_row) {
     ahead.step();
     for (int64_t c = 0; c < p.depth; c += p.run) {
@@ -53,13 +51,8 @@ __attribute__((noinline)) void multiply_blocks(const BlockProduct<A>& p, int64_t
           x + c * channel_step, position_step, channel_step, p.weight + c * p.weight_row, p.weight_row,
           last ? p.depth - c : p.run);
       if (p.add || c > 0) block.add(sums, p.sums_row);
-      if (last && features) {
-        block.finish(*p.finish, p.output);
-        block.store_to(features, p.features_row);
-        features += rows * p.features_row;
-      } else {
-        block.store_to(sums, p.sums_row);
-      }
+      if (last && p.finish) block.finish(*p.finish, p.output);
+      block.store_to(sums, p.sums_row);
     }
   }
 }
@@ -73,7 +66,6 @@ inline void multiply_tile(const BlockProduct<A>& all, int64_t positions, int64_t
       p.x += position * p.position_step;
       p.weight += output;
       p.sums += position * p.sums_row + output;
-      if (p.features) p.features += position * p.features_row + output;
       p.output += output;
       with_constant<kBlockRows<v>>(
           size, [&](auto rows) { multiply_blocks<A, rows_are_channels, decltype(rows)::value, v>(p, blocks, ahead); });
@@ -120,11 +112,13 @@ template <class T, bool rows_are_channels> void squeeze_tile(const SqueezeArgume
   using A = Compute<T>;
   SqueezeBlock<T> block;
   alignas(64) A sums[kMostOutputs * kMostTilePositions];
+  const int64_t weight_row = padded<A>(a.outputs);
   for (int64_t first = 0; first == 0 || first < a.outputs; first += kMostOutputs) {
     const Outputs outputs{first, a.outputs - first < kMostOutputs ? a.outputs - first : kMostOutputs};
-    const int64_t steps = steps_of(tile.count, padded<A>(outputs.count) / kLanes<A>), row = padded<A>(a.outputs);
-    A* features = a.features.data ? (A*)a.features.at(tile.sample) + tile.position * row + first : nullptr;
-    for_even_blocks(a.channels, block.most_channels(tile), [&](int64_t c, int64_t depth) {
+    const int64_t steps = steps_of(tile.count, padded<A>(outputs.count) / kLanes<A>);
+    A* features = a.features.data ? (A*)a.features.at(tile.sample) + tile.position * weight_row + first : nullptr;
+    for_even_blocks(a.weight.inputs, block.most_channels(tile), [&](int64_t begin, int64_t depth) {
+      const int64_t c = a.weight.first_input + begin;
       block.read(a, tile, c, depth, first == 0);
       Ahead ahead = block.ahead(a, tile, c, depth, steps > 0 ? steps : 1);
       const int64_t runs = (depth + kLongestSum - 1) / kLongestSum;
@@ -132,13 +126,11 @@ template <class T, bool rows_are_channels> void squeeze_tile(const SqueezeArgume
           block.x,
           block.position_step,
           block.channel_step,
-          (const A*)a.weight + c * row + first,
-          row,
-          sums,
-          padded<A>(outputs.count),
-          c + depth == a.channels ? features : nullptr,
-          row,
-          &a.finish,
+          (const A*)a.weight.data + begin * weight_row + first,
+          weight_row,
+          features ? features : sums,
+          features ? weight_row : padded<A>(outputs.count),
+          features && c + depth == a.channels ? &a.finish : nullptr,
           first,
           depth,
           (depth + runs - 1) / runs,
@@ -157,7 +149,7 @@ template <class T> void squeeze(const SqueezeArguments& a, int64_t begin, int64_
     tile.sample = index / a.tiles;
     tile.position = index % a.tiles * a.tile_positions;
     tile.count = a.positions - tile.position < a.tile_positions ? a.positions - tile.position : a.tile_positions;
-    tile.pool = (A*)a.pool_partials + index * a.channels;
+    tile.pool = (A*)a.pool_partials.at(tile.sample) + index % a.tiles * a.channels;
     a.rows_are_channels ? squeeze_tile<T, true>(a, tile) : squeeze_tile<T, false>(a, tile);
   }
 }

@@ -15,15 +15,18 @@ struct SqueezeArguments {
   int64_t tile_positions, tiles;  // a tile's size, and how many there are per sample
   bool rows_are_channels;
   Map x;
-  const void* weight;  // packed
+  PackedWeight weight;
   Finish finish;
-  void* pool_partials;  // [samples, tiles, channels]
-  Map reduced;          // in x's dtype, with x's rows; its data may be null
-  PerSample features;   // likewise
+  PerSample pool_partials;  // [tiles, channels]
+  Map reduced;              // in x's dtype, with x's rows; its data may be null
+  PerSample features;       // likewise
 };
 
 constexpr int64_t kMostTilePositions = 96;  // of squeeze
-constexpr int64_t kMaxReduced = 512;        // reduced channels behind a squeeze
+// Channels that are multiplied at a time, in a tile as many as have these bytes: the L1 cache holds them and the next ones. Where a
+// block of them can be whole or half, a cut of all channels between multiples of it changes no sum.
+constexpr int64_t kBlockChannels = 64, kHalfBlockChannels = kBlockChannels / 2, kSqueezeBlockBytes = 12288;
+constexpr int64_t kMaxReduced = 512;  // reduced channels behind a squeeze
 // Numbers of the reduced gradient that a tile needs, with what pads its rows.
 constexpr int64_t kMaxReducedTile = 24576;
 

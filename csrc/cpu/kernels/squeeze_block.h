@@ -53,15 +53,14 @@ class Ahead {
 // x itself where it is of the compute type and its rows do not fall into the same few sets of the cache, else a copy.
 template <class T> struct SqueezeBlock {
   using A = Compute<T>;
-  static constexpr int64_t kNumbers = 12288 / (int64_t)sizeof(A);  // this block and the next one fit the L1 cache
+  static constexpr int64_t kNumbers = kSqueezeBlockBytes / (int64_t)sizeof(A);
   alignas(64) A copy[kNumbers + kMostTilePositions * kLanes<A>];
   const A* x;
   int64_t position_step, channel_step;
 
   static int64_t most_channels(const SqueezeTile& tile) {
-    constexpr int64_t most = 64, unit = 32;
     const int64_t fitting = kNumbers / tile.count;
-    return fitting < unit ? fitting : fitting < most ? unit : most;
+    return fitting < kHalfBlockChannels ? fitting : fitting < kBlockChannels ? kHalfBlockChannels : kBlockChannels;
   }
 
   void read(const SqueezeArguments& a, const SqueezeTile& tile, int64_t c, int64_t depth, bool pool) {
@@ -82,12 +81,12 @@ template <class T> struct SqueezeBlock {
     a.rows_are_channels ? pool_channels(a, tile, sums, depth) : pool_positions(a, tile, sums, depth);
   }
 
-  // What comes after these channels: the next ones, or the first of the next tile.
+  // What comes after these channels: the next ones that there are weights for, or the first of them of the next tile.
   static Ahead ahead(const SqueezeArguments& a, const SqueezeTile& tile, int64_t c, int64_t depth, int64_t steps) {
-    const bool next_tile = c + depth >= a.channels;
+    const bool next_tile = c + depth >= a.weight.first_input + a.weight.inputs;
     const int64_t position = next_tile ? tile.position + tile.count : tile.position, left = a.positions - position;
     const int64_t count = left < tile.count ? left : tile.count, channels = count > 0 ? depth : 0;
-    const T* first = x_at<T>(a, tile, position, next_tile ? 0 : c + depth);
+    const T* first = x_at<T>(a, tile, position, next_tile ? a.weight.first_input : c + depth);
     return a.rows_are_channels ? Ahead(first, a.x.strides.row, channels, count, steps)
                                : Ahead(first, a.x.strides.row, count, channels, steps);
   }
