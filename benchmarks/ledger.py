@@ -34,7 +34,8 @@ MEMORY = """## What memory sees
 
 Counted by the pages that are touched (`benchmarks/traffic/pages.cpp`), whatever a kernel says of itself: x of shape {shape},
 float32, one thread, behind a simulated cache of {cache} MiB, twice a sample of x. "Reduced maps" is what is read and written
-of all that is smaller than x, down to 64 KiB. A test holds x's figures.
+of all that is smaller than x, down to 64 KiB. `branches` and its backward are counted in passes over what they are given, a
+reduction of shape {reduced}; bfloat16 is a batch twice as large. A test holds the figures of x and of the reduction.
 """
 
 
@@ -48,7 +49,8 @@ def memory_section() -> str:
         [one.name, one.memory_format, *(f"{n:.2f}" for n in (one.read, one.written, one.passes, one.small))]
         for one in pages.counted()
     ]
-    return f"{MEMORY.format(shape=pages.SHAPE, cache=pages.CACHE >> 20)}\n{markdown_table(head, rows)}\n"
+    page = MEMORY.format(shape=pages.SHAPE, reduced=pages.REDUCED, cache=pages.CACHE >> 20)
+    return f"{page}\n{markdown_table(head, rows)}\n"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -32,15 +32,17 @@ from bam_fused.bench.operations.bam import AuthorsBAM
 
 COUNTER = Path(__file__).with_name("pages.cpp")
 SHAPE = (4, 256, 56, 56)
+REDUCED = (32, 16, 56, 56)
+"""Of the reduction that the branches are given."""
 CACHE = 6 << 20
-"""Bytes: more than x and the output of one sample need, less than half of the whole x."""
+"""Bytes: more than x and the output of one sample need, less than half of the whole x, and less than the reduction."""
 SMALLEST = 1 << 16
 """Bytes of the smallest block that is counted: everything but vectors and weights."""
 
 
 @dataclass(frozen=True)
 class Counted:
-    """What one call moved between the simulated cache and memory, in passes over x."""
+    """What one call moved between the simulated cache and memory, in passes over x, or over the reduction."""
 
     name: str
     memory_format: str
@@ -84,27 +86,34 @@ def counted(*names: str) -> list[Counted]:
     return [Counted(**line) for line in json.loads(done.stdout)]
 
 
-def _operator_calls(x: Tensor) -> Iterator[tuple[str, Callable[[], Any]]]:
-    """Each operator of the CPU library on feature maps, with as many of them as it takes."""
-
-    def maps(arguments: tuple[Any, ...]) -> int:
-        return sum(isinstance(one, Tensor) and one.shape == x.shape for one in arguments)
-
+def _operator_calls(x: Tensor, reduced: Tensor) -> Iterator[tuple[str, Tensor, Callable[[], Any]]]:
+    """The CPU library's operators on feature maps, as many of them as each takes, or on a reduced one; and on which."""
     for operation, description in DESCRIPTIONS.items():
         for name, samples in description.operators.items():
-            if operation != "dilated_conv":  # it is not given a feature map, but a reduced one
-                yield name, partial(run, name, *max(samples(x), key=maps))
+            if name.startswith("branches"):
+                *_, arguments = samples(reduced)  # norms over the batch
+                yield name, reduced, partial(run, name, *arguments)
+            elif operation != "dilated_conv":  # part of those
+                yield name, x, partial(run, name, *max(samples(x), key=partial(_maps, x.shape)))
 
 
-def _module_calls(name: str, x: Tensor) -> Iterator[tuple[str, Callable[[], Any]]]:
-    """A module's inference, and the halves of its training step, of which the second waits for the first to be done."""
+def _maps(shape: torch.Size, arguments: tuple[Any, ...]) -> int:
+    return sum(isinstance(one, Tensor) and one.shape == shape for one in arguments)
+
+
+def _module_calls(name: str, x: Tensor) -> Iterator[tuple[str, Tensor, Callable[[], Any]]]:
+    """A module's inference, and the halves of its training step, of which the second waits for the first to be done.
+
+    In training its norms take the statistics of the batch.
+    """
     fused = bam_fused.BAM.official(x.shape[1])
-    module = fused if name == "fused" else AuthorsBAM(fused, mean=True)
-    yield f"{name} inference", torch.no_grad()(partial(module.eval(), x))
+    module = (fused if name == "fused" else AuthorsBAM(fused, mean=True)).to(x.dtype)
+    dtype = "" if x.dtype == torch.float32 else f" {str(x.dtype)[6:]}"
+    yield f"{name} inference{dtype}", x, torch.no_grad()(partial(module.eval(), x))
     module.train()
     leaf, grad, outputs = x.detach().requires_grad_(), torch.randn_like(x), []
-    yield f"{name} forward", lambda: outputs.append(module(leaf))
-    yield f"{name} backward", lambda: outputs.pop().backward(grad)
+    yield f"{name} forward{dtype}", x, lambda: outputs.append(module(leaf))
+    yield f"{name} backward{dtype}", x, lambda: outputs.pop().backward(grad)
 
 
 def _count(call: Callable[[], Any], x_bytes: int) -> tuple[float, ...]:
@@ -126,10 +135,17 @@ def main(names: list[str]) -> None:
     found = []
     for memory_format, layout in FORMATS.items():
         x = torch.randn(SHAPE).contiguous(memory_format=layout)
-        calls = chain(_operator_calls(x), _module_calls("fused", x), _module_calls("eager", x))
-        for name, call in calls:
+        halves = torch.cat([x, x]).bfloat16().contiguous(memory_format=layout)  # of as many bytes
+        reduced = torch.randn(REDUCED).contiguous(memory_format=torch.channels_last)  # as the squeeze hands it over
+        calls = chain(
+            _operator_calls(x, reduced),
+            _module_calls("fused", x),
+            _module_calls("fused", halves),
+            _module_calls("eager", x),
+        )
+        for name, of, call in calls:
             if not names or name.partition(" ")[0] in names:
-                read, written, small = _count(call, x.nbytes)
+                read, written, small = _count(call, of.nbytes)
                 found.append(asdict(Counted(name, memory_format, read, written, small)))
     print(json.dumps(found))
 

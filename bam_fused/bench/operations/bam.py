@@ -79,7 +79,7 @@ def branches_backward_samples(x: Tensor) -> Iterator[tuple[Any, ...]]:
     operator = torch.ops.bam_fused.branches.compiled
     for pooled, reduced, tensors, *layers in branches_samples(x):
         channel, spatial, saved, _ = operator(pooled, reduced, tensors, *layers)
-        wanted = [int(i % 3 > 0 and not any(has & NORM for has in layers[0])) for i in range(len(tensors))]
+        wanted = [int(not any(has & NORM for has in layers[0]))] * len(tensors)
         yield channel, spatial, pooled, reduced, saved, tensors, *layers, wanted
 
 
