@@ -6,6 +6,7 @@
 #include "features.h"
 #include "kernels/squeeze_input_grad.h"
 #include "kernels/squeeze_weight_grad.h"
+#include "layers.h"
 
 namespace bam_fused::cpu {
 namespace {
@@ -70,7 +71,7 @@ Tensor squeeze_input_grad(
   const FeatureMap map = grad ? FeatureMap({&dx, &*grad}) : FeatureMap({&dx});
   const View written = map.writable(dx);
   const int64_t reduced = reduced_grad.size(1);
-  const Tensor weights = torch::stable::contiguous(weight);
+  const Tensor weights = map.rows_are_channels() ? packed_weight(x, weight) : torch::stable::contiguous(weight);
   const ReducedGrad gradients = reduced_as_rows(reduced_grad, x, map.rows);
   SqueezeInputGradArguments a{};
   a.tiling = input_grad_tiling(map.shape, map.rows, reduced, compute_bytes(x));
@@ -80,7 +81,8 @@ Tensor squeeze_input_grad(
   a.rows_are_channels = map.rows_are_channels();
   a.grad_has_positions_as_rows = gradients.positions_as_rows;
   a.dx = written.map;
-  a.weight = weights.const_data_ptr();
+  (a.rows_are_channels ? a.turned_weight : a.weight) = weights.const_data_ptr();
+  a.left_row = a.rows_are_channels ? padded(x, reduced) : reduced;
   a.reduced_grad = gradients.numbers.const_data_ptr();
   const Tensor shares =
       workspace(x, {map.shape.samples, map.shape.channels});  // of the pooled gradient, for each position

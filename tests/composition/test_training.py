@@ -232,7 +232,7 @@ def test_checkpointed_and_used_twice():
     ("shape", "dtype"), [((4, 256, 28, 28), torch.bfloat16), ((8, 1024, 14, 14), torch.float32)], ids=["bf16", "f32"]
 )
 def test_peak_memory(shape, dtype, format):
-    """The output, x's gradient, the reduction's and the parameters', and hardly more: 2.25 maps in the second case."""
+    """The output, x's gradient, the reduction's and the parameters', and hardly more: under 2.3 maps in the second case."""
     module = BAM.official(shape[1]).to(dtype)
     x, grad = feature_map(shape, dtype, format).requires_grad_(), gradient(shape, dtype, format)
     leaves = [x, *module.parameters()]
@@ -245,7 +245,8 @@ def test_peak_memory(shape, dtype, format):
     step()
     reduced_grad = x.numel() // 16 * torch.float32.itemsize
     parameters = sum(p.nbytes for p in module.parameters())
-    assert peak_bytes(step, x.device) < 2.02 * x.nbytes + reduced_grad + parameters
+    packed = module.spatial.convs[0].weight.numel() * torch.float32.itemsize
+    assert peak_bytes(step, x.device) < 2.02 * x.nbytes + reduced_grad + parameters + packed
 
 
 @pytest.mark.parametrize("dynamic", [None, True])

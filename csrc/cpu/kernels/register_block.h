@@ -41,6 +41,11 @@ template <class A, int rows, int vectors> struct Block {
     }
   }
 
+  template <class Step> static inline __attribute__((always_inline)) void each_row(Step&& step) {
+#pragma GCC unroll 12
+    for (int m = 0; m < rows; ++m) step(m);
+  }
+
   inline __attribute__((always_inline)) void clear() {
     each([&](int m, int v) __attribute__((always_inline)) { sum[m][v] = Vec<A>{}; });
   }

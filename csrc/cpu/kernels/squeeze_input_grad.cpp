@@ -3,8 +3,7 @@
 //   dx = grad + grad * sigmoid(combine(row logit, column logit)) + left * right + pooled gradient / positions
 //
 // left * right is W^T times the gradient of the reduced map: [channels, reduced] * [reduced, positions] where rows are channels,
-// the transpose of it where they are positions. Both are packed as the products read them, so that nothing has to be transposed
-// in memory. The terms of grad are left out where no gate follows.
+// the transpose of it where they are positions. The terms of grad are left out where no gate follows.
 #include "squeeze_input_grad.h"
 
 #include "gate_at.h"
@@ -19,7 +18,6 @@ constexpr int64_t kGatedRows = 30;  // rows whose logits are at hand at a time: 
 static_assert(kGatedRows <= kMaxTileRows);
 
 template <class A> struct InputGradTile {
-  alignas(64) A left[kGatedRows * packed_stride<A>(kMaxReduced)];
   alignas(64) A right[kMaxReducedTile];
   alignas(64) A products[kGatedRows * packed_stride<A>(kMaxInputGradColumns)];
   int64_t right_stride;
@@ -29,6 +27,11 @@ template <class A> struct InputGradTile {
 template <class A>
 inline const A* reduced_grad_of(const SqueezeInputGradArguments& a, const Tile& tile) {
   return (const A*)a.reduced_grad + tile.sample * a.positions * a.reduced;
+}
+
+template <class A> inline const A* left_row(const SqueezeInputGradArguments& a, const Tile& tile, int64_t row) {
+  return a.rows_are_channels ? (const A*)a.turned_weight + row * a.left_row
+                             : reduced_grad_of<A>(a, tile) + row * a.left_row;
 }
 
 template <class T, class A = Compute<T>>
@@ -44,44 +47,50 @@ inline void pack_right(const SqueezeInputGradArguments& a, const Tile& tile, Inp
   }
 }
 
-// The left factor's rows from `row` on, and the distance between them.
+// The products of rows whose logits are at hand. Meanwhile their numbers of `grad` are on their way: the rows of a tile are short
+// and lie far apart, so that the processor does not see them coming.
 template <class T, class A = Compute<T>>
-inline const A* left_rows(
-    const SqueezeInputGradArguments& a, const Tile& tile, InputGradTile<A>& memory, int64_t row, int64_t count,
-    int64_t& stride) {
-  if (!a.rows_are_channels) {
-    stride = a.reduced;
-    return reduced_grad_of<A>(a, tile) + row * a.reduced;
-  }
-  stride = packed_stride<A>(a.reduced);
-  pack_transposed(memory.left, stride, (const T*)a.weight + row, a.channels, a.reduced, count);
-  return memory.left;
+__attribute__((noinline)) void multiply_rows(
+    const Factors<A>& factors, int64_t rows, int64_t columns, A* products, const T* grad, int64_t grad_row) {
+  for_product_blocks(factors, rows, columns, [&](const auto& block, int64_t row, int64_t column) {
+    if (grad) {
+      const T* ahead = grad + row * grad_row + column;
+      block.each_row([&](int m) { __builtin_prefetch(ahead + m * grad_row, 0, 3); });
+    }
+    block.store_to(products + row * factors.right_row + column, factors.right_row);
+  });
+}
+
+// One row, number `row` of those whose logits are at hand, from its products.
+template <class T, bool gated, Combine combine, bool inside, class A = Compute<T>>
+inline void finish_row(
+    const SqueezeInputGradArguments& a, const Tile& tile, const TileLogits<A>& logits, int64_t row, const A* products,
+    const T* grad, T* dx, A row_pooled, const A* column_pooled) {
+  const Vec<A> same = splat(row_pooled);
+  for_columns<A>(tile.columns, [&](int64_t k, auto part) {
+    Vec<A> sum = load(products + k) + (column_pooled ? load(column_pooled + k, part) : same);
+    if constexpr (gated) {
+      const Vec<A> g = load(grad + k, part);
+      sum += g * gate_at<T, combine, inside>(logits, row, k).value + g;
+    }
+    store(dx + k, sum, part);
+  });
 }
 
 // Rows `first` to `first + count` of the tile, whose logits are at hand.
 template <class T, bool gated, Combine combine, bool inside, class A = Compute<T>>
 void input_grad_rows(
     const SqueezeInputGradArguments& a, const Tile& tile, InputGradTile<A>& memory, int64_t first, int64_t count) {
-  const int64_t stride = memory.right_stride;
-  int64_t left_stride;
-  const A* left = left_rows<T>(a, tile, memory, tile.row + first, count, left_stride);
+  const int64_t stride = memory.right_stride, row = tile.row + first;
+  const Factors<A> factors{left_row<A>(a, tile, row), a.left_row, 1, memory.right, stride, a.reduced};
+  const T* grad = gated ? row_at<const T>(a.grad, tile, first) : nullptr;
+  multiply_rows(factors, count, tile.columns, memory.products, grad, a.grad.strides.row);
   const A* pooled = (const A*)a.pooled_grad + tile.sample * a.channels;
-  multiply(
-      memory.products, stride, count, tile.columns, Factors<A>{left, left_stride, 1, memory.right, stride, a.reduced});
-  for (int64_t row = 0; row < count; ++row) {
-    const A* products = memory.products + row * stride;
-    const T* grad = gated ? row_at<const T>(a.grad, tile, first + row) : nullptr;
-    T* dx = row_at<T>(a.dx, tile, first + row);
-    const Vec<A> row_pooled = splat(a.rows_are_channels ? pooled[tile.row + first + row] : A(0));
-    const A* column_pooled = a.rows_are_channels ? nullptr : pooled + tile.column;
-    for_columns<A>(tile.columns, [&](int64_t k, auto part) {
-      Vec<A> sum = load(products + k) + (column_pooled ? load(column_pooled + k, part) : row_pooled);
-      if constexpr (gated) {
-        const Vec<A> g = load(grad + k, part);
-        sum += g * gate_at<T, combine, inside>(memory.logits, row, k).value + g;
-      }
-      store(dx + k, sum, part);
-    });
+  for (int64_t r = 0; r < count; ++r) {
+    finish_row<T, gated, combine, inside>(
+        a, tile, memory.logits, r, memory.products + r * stride, gated ? grad + r * a.grad.strides.row : nullptr,
+        row_at<T>(a.dx, tile, first + r), a.rows_are_channels ? pooled[row + r] : A(0),
+        a.rows_are_channels ? nullptr : pooled + tile.column);
   }
 }
 

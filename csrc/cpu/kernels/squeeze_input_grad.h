@@ -17,14 +17,16 @@ struct SqueezeInputGradArguments {
   int64_t channels, positions, reduced;
   bool rows_are_channels, grad_has_positions_as_rows;
   Map dx;
-  const void* weight;        // [reduced, channels], of dx's dtype
-  const void* reduced_grad;  // [samples, positions, reduced], or [samples, reduced, positions] where rows are channels
-  const void* pooled_grad;   // [samples, channels], already divided by the number of positions
+  const void* weight;         // [reduced, channels], of dx's dtype, where rows are positions
+  const void* turned_weight;  // [channels, left_row], where rows are channels
+  int64_t left_row;           // from row to row of the left factor
+  const void* reduced_grad;   // [samples, positions, reduced], or [samples, reduced, positions] where rows are channels
+  const void* pooled_grad;    // [samples, channels], already divided by the number of positions
   Combine combine;
   Map grad;
   const void *row_logits, *column_logits;
 };
 
-constexpr int64_t kMaxInputGradColumns = 512;  // a tile's products stay in the cache
+constexpr int64_t kMaxInputGradColumns = 256;  // a tile's products stay in the cache
 
 }  // namespace bam_fused::cpu
