@@ -1,4 +1,4 @@
-"""The steps of gpu_day.py: what the first call has to bring back comes first."""
+"""The steps of gpu_day.py: what the first call has to bring back comes first. Tests that need no device run elsewhere."""
 
 from __future__ import annotations
 
@@ -10,7 +10,12 @@ import torch
 
 ROOT = Path(__file__).resolve().parents[1]
 COPY_SIZES = tuple(megabytes * 1_000_000 for megabytes in (1, 4, 13, 26, 51, 103, 205, 411, 1000))  # bytes per tensor
-TESTS = tuple(sorted(path.name for path in (ROOT / "tests").iterdir() if any(path.glob("**/test_*.py"))))
+INTERPRETED = "triton_interpret"  # the mark of tests that a device runs compiled, and Triton's interpreter elsewhere
+TRITON_TESTS = tuple(
+    str(path.relative_to(ROOT))
+    for path in sorted((ROOT / "tests" / "backends" / "triton").glob("test_*.py"))
+    if f"mark.{INTERPRETED}" in path.read_text()
+)
 
 REDUCED = """
 import torch, bam_fused
@@ -77,7 +82,7 @@ def steps(folder: Path) -> list[Step]:
     """The day in order, with a command for each step; what is measured goes into the folder."""
     python = sys.executable
     pytest = (python, "-m", "pytest", "-q", "-p", "no:cacheprovider")
-    copy, library = "build/streaming_copy", "bam_fused/backends/{0}/libbam_fused_{0}.so"
+    copy, library = "build/streaming_copy", "bam_fused/backends/cuda/libbam_fused_cuda.so"
     number = architecture().replace(".", "")
     nvcc = ("nvcc", "-O3", f"-arch=sm_{number}", "benchmarks/streaming_copy.cu", "-o", copy)
     build = (python, "setup.py", "-q", "build_ext", "--inplace")
@@ -101,7 +106,7 @@ def steps(folder: Path) -> list[Step]:
         return Step(what, command, 60, cases=True)
 
     return [
-        Step("build cuda", build, 400, "nvcc", one_architecture, product=library.format("cuda")),
+        Step("build cuda", build, 400, "nvcc", one_architecture, product=library),
         Step("info", (python, "-m", "bam_fused", "info", "--json"), 60, keeps=True),
         Step("tests on the device", (*pytest, "tests/cuda", "-m", "gpu"), 200),
         Step("build streaming copy", nvcc, 60, "nvcc", product=copy),
@@ -113,14 +118,5 @@ def steps(folder: Path) -> list[Step]:
         Step("ncu", (*ncu, python, "-c", PROFILED), 200, "ncu", keeps=True),
         cases("competitors"),
         cases("modules"),
-        Step(
-            "build cpu",
-            build,
-            300,
-            "c++",
-            (("BAM_FUSED_BUILD", "cpu"),),
-            product="bam_fused/backends/cpu/libbam_fused_cpu.so",
-        ),
-        *(Step(f"tests {name}", (*pytest, f"tests/{name}"), 540) for name in TESTS),
-        Step("tests of building", (*pytest, "tests/test_build.py"), 300),
+        *(Step(f"{path} on the device", (*pytest, path, "-m", INTERPRETED), 540) for path in TRITON_TESTS),
     ]

@@ -62,6 +62,12 @@ def test_the_first_call_builds_proves_and_measures_kernels(gpu_day, tmp_path):
     assert order == sorted(order)
 
 
+def test_only_tests_that_need_a_device_run(gpu_day, tmp_path):
+    plan = {step.name: step.command for step in gpu_day.steps(tmp_path) if "pytest" in step.command}
+    assert {command[-2:] for command in plan.values()} == {("-m", "gpu"), ("-m", "triton_interpret")}
+    assert "tests/backends/triton/test_gate.py on the device" in plan
+
+
 def test_its_python_compiles(gpu_day):
     steps = sys.modules["gpu_steps"]
     for code in (steps.REDUCED, steps.PROFILED):
