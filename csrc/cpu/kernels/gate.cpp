@@ -12,15 +12,37 @@ namespace {
 using TiledGate = Tiled<GateCall>;
 using TiledGateBackward = Tiled<GateBackwardCall>;
 
+// The columns of a row that fill a few vectors at a time, under "product" inside the range; how many are done. It rather has
+// some done again than leaves less than a vector.
+template <class T, class A = Compute<T>>
+inline int64_t gate_products(const T* x, T* out, const TileLogits<A>& logits, int64_t row, int64_t columns) {
+  constexpr int at_once = 4;
+  const Vec<A> same = splat(logits.row.logit[row]);
+  int64_t k = 0;
+  for (; k + at_once * kLanes<A> <= columns; k += at_once * kLanes<A>) {
+    Vec<A> gates[at_once];
+    for_each<at_once>([&](int i) { gates[i] = -(same * load(logits.column.logit + k + i * kLanes<A>)); });
+    exp_in_range(gates);
+    for_each<at_once>([&](int i) { gates[i] = reciprocal<T>(A(1) + gates[i]); });
+    for_each<at_once>([&](int i) {
+      const Vec<A> v = load(x + k + i * kLanes<A>);
+      store(out + k + i * kLanes<A>, v * gates[i] + v);
+    });
+  }
+  return k > 0 && k < columns && columns - k < kLanes<A> ? columns - kLanes<A> : k;
+}
+
 template <class T, Combine combine, bool inside>
 void gate_tile(const TiledGate& arguments, const Tile& tile, const TileLogits<Compute<T>>& logits) {
   using A = Compute<T>;
   for (int64_t row = 0; row < tile.rows; ++row) {
     const T* x = row_at<const T>(arguments.x, tile, row);
     T* out = row_at<T>(arguments.out, tile, row);
-    for_columns<A>(tile.columns, [&](int64_t k, auto part) {
-      const Vec<A> v = load(x + k, part);
-      store(out + k, v * gate_at<T, combine, inside>(logits, row, k).value + v, part);
+    const int64_t done =
+        inside && combine == Combine::product ? gate_products<T>(x, out, logits, row, tile.columns) : 0;
+    for_columns<A>(tile.columns - done, [&](int64_t k, auto part) {
+      const Vec<A> v = load(x + done + k, part);
+      store(out + done + k, v * gate_at<T, combine, inside>(logits, row, done + k).value + v, part);
     });
   }
 }
@@ -73,18 +95,16 @@ inline void for_gate_tiles(
     const Tiling& tiling, const void* row_logits, const void* column_logits, int64_t begin, int64_t end, Body&& body) {
   alignas(BAM_VECTOR_BYTES) TileLogits<A> logits;
   int64_t sample = -1, column_tile = -1;  // whose column logits are loaded
-  bool columns_inside = false;
+  A column = 0;                           // the largest magnitude of those
   for (int64_t index = begin; index < end; ++index) {
     const Tile tile = tile_at(tiling, index);
-    const bool rows_inside = logits.row.template load_logits<combine>(
-        (const A*)row_logits + tile.sample * tiling.rows + tile.row, tile.rows);
+    const A row = logits.row.load_logits((const A*)row_logits + tile.sample * tiling.rows + tile.row, tile.rows);
     if (tile.sample != sample || tile.column_tile != column_tile) {
       sample = tile.sample, column_tile = tile.column_tile;
-      columns_inside = logits.column.template load_logits<combine>(
-          (const A*)column_logits + sample * tiling.columns + tile.column, tile.columns);
-      if (columns_inside) logits.column.template separate<combine, slopes>(tile.columns);
+      column = logits.column.load_logits((const A*)column_logits + sample * tiling.columns + tile.column, tile.columns);
+      if (inside_range<combine>(A(0), column)) logits.column.template separate<combine, slopes>(tile.columns);
     }
-    const bool inside = rows_inside && columns_inside;
+    const bool inside = inside_range<combine>(row, column);
     if (inside) logits.row.template separate<combine, slopes>(tile.rows);
     body(tile, logits, inside);
   }

@@ -13,14 +13,12 @@
 namespace bam_fused::cpu {
 namespace {
 
-// For |a|, |b| up to this, exp(-a) exp(-b) is a normal number, or under "product" exp(-a b).
-template <class A> struct InsideRange;
-template <> struct InsideRange<float> {
-  static constexpr float largest = 40.0f, largest_factor = 9.0f;
-};
-template <> struct InsideRange<double> {
-  static constexpr double largest = 350.0, largest_factor = 26.0;
-};
+// Whether exp(-a) exp(-b), or under "product" exp(-a b), is a normal number for logits up to these magnitudes.
+template <Combine combine, class A> inline bool inside_range(A row, A column) {
+  if constexpr (combine == Combine::product) return row * column <= ExpRange<A>::largest;
+  constexpr A largest = sizeof(A) == sizeof(float) ? A(40) : A(350);
+  return row <= largest && column <= largest;
+}
 
 template <class A> constexpr int64_t kMaxTileColumns = kMaxTileColumnBytes / (int64_t)sizeof(A);
 
@@ -31,19 +29,19 @@ template <class A, int64_t size> struct Side {
   A term[size + kLanes<A>];
   A slope[size + kLanes<A>];
 
-  // Loads `count` logits; true if all are inside the range.
-  template <Combine combine> bool load_logits(const A* from, int64_t count) {
+  // Loads `count` logits; their largest magnitude, NaN if one is none. As integers a NaN is larger than every number.
+  A load_logits(const A* from, int64_t count) {
     memcpy(logit, from, count * sizeof(A));
     memset(logit + count, 0, kLanes<A> * sizeof(A));
-    constexpr A largest = combine == Combine::product ? InsideRange<A>::largest_factor : InsideRange<A>::largest;
-    Bits<A> inside = ~Bits<A>{};
+    Bits<A> largest{};
     for (int64_t k = 0; k < count; k += kLanes<A>) {
       const Vec<A> v = load(logit + k);
-      inside &= (v <= largest) & (v >= -largest);
+      const Bits<A> magnitude = bit_cast<Bits<A>>(v) & ~bit_cast<Bits<A>>(splat(A(-0.0)));
+      largest = magnitude > largest ? magnitude : largest;
     }
-    bool all = true;
-    for (int i = 0; i < kLanes<A>; ++i) all = all && inside[i];
-    return all;
+    auto most = largest[0];
+    for (int i = 1; i < kLanes<A>; ++i) most = largest[i] > most ? largest[i] : most;
+    return bit_cast<A>(most);
   }
 
   template <Combine combine, bool slopes> void separate(int64_t count) {

@@ -172,22 +172,40 @@ inline Vec<float> clamp(Vec<float> v, float low, float high) {
 }
 #endif
 
+// step(i) for i from 0 to count, one after the other.
+template <int count, class Step> inline __attribute__((always_inline)) void for_each(Step&& step) {
+#pragma GCC unroll 8
+  for (int i = 0; i < count; ++i) step(i);
+}
+
 // exp for arguments whose result is a normal number. x = n ln2 + r with |r| <= ln2 / 2, exp(r) by a polynomial, 2^n by the
 // exponent bits; under one unit in the last place. The float32 polynomial is Cephes' (Moshier, expf.c), the float64 one
 // Taylor's, whose first neglected term is 4e-18.
+// Several at a time, step by step: one alone waits for each step's result.
+template <int count> inline void exp_in_range(Vec<float> (&x)[count]) {
+  constexpr float shift = 0x1.8p23f;  // adding it rounds to an integer, left in the low bits
+  constexpr float polynomial[] = {1.9875691500e-4f, 1.3981999507e-3f, 8.3334519073e-3f,
+                                  4.1665795894e-2f, 1.6666665459e-1f, 5.0000001201e-1f};
+  Vec<float> shifted[count], r[count], p[count];
+  for_each<count>([&](int i) { shifted[i] = x[i] * 1.44269504088896341f + shift; });
+  for_each<count>([&](int i) { p[i] = shifted[i] - shift; });
+  for_each<count>([&](int i) { r[i] = x[i] - p[i] * 0.693359375f; });
+  for_each<count>([&](int i) { r[i] = r[i] - p[i] * -2.12194440e-4f; });
+  for_each<count>([&](int i) { p[i] = splat(polynomial[0]); });
+#pragma GCC unroll 5
+  for (int k = 1; k < 6; ++k) for_each<count>([&](int i) { p[i] = p[i] * r[i] + polynomial[k]; });
+  for_each<count>([&](int i) { p[i] = p[i] * r[i]; });
+  for_each<count>([&](int i) { p[i] = p[i] * r[i] + r[i]; });
+  for_each<count>([&](int i) { p[i] = p[i] + 1.0f; });
+  for_each<count>([&](int i) {
+    x[i] = bit_cast<Vec<float>>(bit_cast<Bits<float>>(p[i]) + (bit_cast<Bits<float>>(shifted[i]) << 23));
+  });
+}
+
 inline Vec<float> exp_in_range(Vec<float> x) {
-  const float shift = 0x1.8p23f;  // adding it rounds to an integer, left in the low bits
-  const Vec<float> shifted = x * 1.44269504088896341f + shift;
-  const Vec<float> n = shifted - shift;
-  const Vec<float> r = (x - n * 0.693359375f) - n * -2.12194440e-4f;
-  Vec<float> p = splat(1.9875691500e-4f);
-  p = p * r + 1.3981999507e-3f;
-  p = p * r + 8.3334519073e-3f;
-  p = p * r + 4.1665795894e-2f;
-  p = p * r + 1.6666665459e-1f;
-  p = p * r + 5.0000001201e-1f;
-  p = (p * r * r + r) + 1.0f;
-  return bit_cast<Vec<float>>(bit_cast<Bits<float>>(p) + (bit_cast<Bits<float>>(shifted) << 23));
+  Vec<float> one[1] = {x};
+  exp_in_range(one);
+  return one[0];
 }
 
 inline Vec<double> exp_in_range(Vec<double> x) {
@@ -209,6 +227,10 @@ inline Vec<double> exp_in_range(Vec<double> x) {
   p = p * r + 0.5;
   p = (p * r * r + r) + 1.0;
   return bit_cast<Vec<double>>(bit_cast<Bits<double>>(p) + (bit_cast<Bits<double>>(shifted) << 52));
+}
+
+template <int count> inline void exp_in_range(Vec<double> (&x)[count]) {
+  for_each<count>([&](int i) { x[i] = exp_in_range(x[i]); });
 }
 
 template <class A> struct ExpRange;  // exp(±largest) is a normal number; from `overflow` on exp is infinite

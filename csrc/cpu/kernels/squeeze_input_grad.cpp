@@ -98,12 +98,12 @@ template <class T, Combine combine, class A = Compute<T>>
 void input_grad_gated_tile(const SqueezeInputGradArguments& a, const Tile& tile, InputGradTile<A>& memory) {
   const A* row_logits = (const A*)a.row_logits + tile.sample * a.tiling.rows + tile.row;
   const A* column_logits = (const A*)a.column_logits + tile.sample * a.tiling.columns + tile.column;
-  const bool columns_inside = memory.logits.column.template load_logits<combine>(column_logits, tile.columns);
-  if (columns_inside) memory.logits.column.template separate<combine, false>(tile.columns);
+  const A column = memory.logits.column.load_logits(column_logits, tile.columns);
+  if (inside_range<combine>(A(0), column)) memory.logits.column.template separate<combine, false>(tile.columns);
   for (int64_t first = 0; first < tile.rows; first += kGatedRows) {
     const int64_t count = tile.rows - first < kGatedRows ? tile.rows - first : kGatedRows;
-    const bool rows_inside = memory.logits.row.template load_logits<combine>(row_logits + first, count);
-    if (rows_inside && columns_inside) {
+    const A row = memory.logits.row.load_logits(row_logits + first, count);
+    if (inside_range<combine>(row, column)) {
       memory.logits.row.template separate<combine, false>(count);
       input_grad_rows<T, true, combine, true>(a, tile, memory, first, count);
     } else {
