@@ -44,7 +44,7 @@ Packing::Packing(const Tensor& x, const Tensor& weight, int64_t unit) : weight_(
   const bool by_inputs = taps == 1;
   bytes_ = (by_inputs ? row : taps * inputs) * compute_bytes(x);
   length_ = part_ = by_inputs ? inputs : row;
-  unit_ = by_inputs ? unit : 2 * padded(x, 1);
+  unit_ = by_inputs ? unit : padded(x, 1);
 }
 
 void Packing::cut(int64_t room) {
