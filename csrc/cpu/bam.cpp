@@ -1,6 +1,7 @@
 // The operator bam on the CPU: a whole BAM in inference, sample by sample on a core while x is in its cache.
 //
-// Its steps are cut into parts of a sample. What a part computes does not depend on who computes it, nor on what else is computed.
+// Its steps are cut into parts of a sample. What a part computes does not depend on who computes it, nor on what else is
+// computed.
 #include "../shared/bam.h"
 
 #include "../operations/gate.h"
