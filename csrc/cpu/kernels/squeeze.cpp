@@ -119,7 +119,7 @@ template <class T, bool rows_are_channels> void squeeze_tile(const SqueezeArgume
     A* features = a.features.data ? (A*)a.features.at(tile.sample) + tile.position * weight_row + first : nullptr;
     for_even_blocks(a.weight.inputs, block.most_channels(tile), [&](int64_t begin, int64_t depth) {
       const int64_t c = a.weight.first_input + begin;
-      block.read(a, tile, c, depth, first == 0);
+      block.read(a, tile, c, depth);
       Ahead ahead = block.ahead(a, tile, c, depth, steps > 0 ? steps : 1);
       const int64_t runs = (depth + kLongestSum - 1) / kLongestSum;
       const BlockProduct<A> product{
@@ -136,6 +136,7 @@ template <class T, bool rows_are_channels> void squeeze_tile(const SqueezeArgume
           (depth + runs - 1) / runs,
           c > 0};
       multiply_tile<A, rows_are_channels>(product, tile.count, outputs.count, ahead);
+      if (first == 0) block.pool(a, tile, c, depth);
     });
     if (features) continue;
     rows_are_channels ? write_channels<T>(a, tile, sums, outputs) : write_positions<T>(a, tile, sums, outputs);

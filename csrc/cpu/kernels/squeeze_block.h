@@ -40,7 +40,7 @@ class Ahead {
     const int64_t count = each_step_ < rows_ ? each_step_ : rows_;
     rows_ -= count;
     for (int64_t row = 0; row < count; ++row, row_ += stride_) {
-      for (int64_t byte = 0; byte < bytes_; byte += kLine) __builtin_prefetch(row_ + byte, 0, 3);
+      for (int64_t byte = 0; byte < bytes_; byte += kLine) __builtin_prefetch(row_ + byte, 0, 2);
     }
   }
 
@@ -63,7 +63,7 @@ template <class T> struct SqueezeBlock {
     return fitting < kHalfBlockChannels ? fitting : fitting < kBlockChannels ? kHalfBlockChannels : kBlockChannels;
   }
 
-  void read(const SqueezeArguments& a, const SqueezeTile& tile, int64_t c, int64_t depth, bool pool) {
+  void read(const SqueezeArguments& a, const SqueezeTile& tile, int64_t c, int64_t depth) {
     constexpr int64_t few_sets = 2048;
     const T* from = x_at<T>(a, tile, tile.position, c);
     const int64_t rows = a.rows_are_channels ? depth : tile.count, columns = a.rows_are_channels ? tile.count : depth;
@@ -76,17 +76,28 @@ template <class T> struct SqueezeBlock {
     }
     position_step = a.rows_are_channels ? 1 : stride;
     channel_step = a.rows_are_channels ? stride : 1;
-    if (!pool) return;
+  }
+
+  // After the products, which wait less for what is not yet in the L1 cache.
+  void pool(const SqueezeArguments& a, const SqueezeTile& tile, int64_t c, int64_t depth) const {
     A* sums = (A*)tile.pool + c;
     a.rows_are_channels ? pool_channels(a, tile, sums, depth) : pool_positions(a, tile, sums, depth);
   }
 
-  // What comes after these channels: the next ones that there are weights for, or the first of them of the next tile.
+  // What comes after the next channels: those that there are weights for, then the first of them of the tiles that follow.
   static Ahead ahead(const SqueezeArguments& a, const SqueezeTile& tile, int64_t c, int64_t depth, int64_t steps) {
-    const bool next_tile = c + depth >= a.weight.first_input + a.weight.inputs;
-    const int64_t position = next_tile ? tile.position + tile.count : tile.position, left = a.positions - position;
-    const int64_t count = left < tile.count ? left : tile.count, channels = count > 0 ? depth : 0;
-    const T* first = x_at<T>(a, tile, position, next_tile ? a.weight.first_input : c + depth);
+    const int64_t end = a.weight.first_input + a.weight.inputs;
+    int64_t position = tile.position, channel = c;
+    for (int i = 0; i < 2; ++i) {
+      channel += depth;
+      if (channel < end) continue;
+      channel = a.weight.first_input;
+      position += tile.count;
+    }
+    const int64_t left = position < a.positions ? a.positions - position : 0;
+    const int64_t count = left < tile.count ? left : tile.count,
+                  channels = end - channel < depth ? end - channel : depth;
+    const T* first = x_at<T>(a, tile, position, channel);
     return a.rows_are_channels ? Ahead(first, a.x.strides.row, channels, count, steps)
                                : Ahead(first, a.x.strides.row, count, channels, steps);
   }
