@@ -3,7 +3,6 @@
 
 #include <tuple>
 
-#include "dilated_conv.h"
 #include "kernels/bam.h"
 #include "layers.h"
 
@@ -131,7 +130,8 @@ class BranchesForward {
         pooled_(pooled),
         reduced_(reduced),
         samples_(reduced.size(0)),
-        positions_(reduced.size(2) * reduced.size(3)) {
+        positions_(reduced.size(2) * reduced.size(3)),
+        space_(pooled) {
     saved = workspace(pooled, {kept_layers(branches, pooled, reduced, nullptr).numbers});
     kept_ = kept_layers(branches, pooled, reduced, saved.data_ptr());
     clear_gaps();
@@ -165,15 +165,13 @@ class BranchesForward {
   }
 
   void run_channel() {
-    Tensor in = as_compute_dtype(pooled_, pooled_);
+    const Tensor first = as_compute_dtype(pooled_, pooled_);
+    const void* in = first.const_data_ptr();
     for (size_t i = 0; i < branches_.channel.size(); ++i) {
       const BranchLayer& layer = branches_.channel[i];
-      const bool last = i + 1 == branches_.channel.size();
-      const Tensor out = last ? channel_logits : workspace(pooled_, {samples_, layer.outputs});
-      const bool follows = layer.norm.follows();
-      void* before = follows || !last ? kept_.channel[i].before : out.data_ptr();
-      const Tensor scale = filled(pooled_, layer.outputs, 1.0),
-                   shift = padded_vector(pooled_, layer.bias, layer.outputs, 0.0);
+      const bool last = i + 1 == branches_.channel.size(), follows = layer.norm.follows();
+      void* out = last ? channel_logits.data_ptr() : space_.take(samples_ * layer.outputs);
+      void* before = follows || !last ? kept_.channel[i].before : out;
       ChannelLayerArguments a{};
       a.inputs = layer.inputs;
       a.outputs = layer.outputs;
@@ -181,73 +179,94 @@ class BranchesForward {
       a.parts = (a.outputs + a.part_outputs - 1) / a.part_outputs;
       const Tensor weight = as_compute_dtype(*layer.weight, pooled_);
       a.weight = weight.const_data_ptr();
-      a.finish = {scale.const_data_ptr(), shift.const_data_ptr(), false};
-      a.in = in.const_data_ptr();
+      a.finish = bias_alone(pooled_, layer.bias, layer.outputs, false, space_);
+      a.in = in;
       a.out = before;
       // The kernel of the compute type, in which the weight is.
       const Dtype computed = compute_bytes(pooled_) == 8 ? Dtype::float64 : Dtype::float32;
       for_tiles(a, computed, samples_ * a.parts, samples_ * a.inputs * a.outputs);
-      const NormedRows rows = normed_rows(1, samples_, layer.outputs, layer.outputs);
-      finish(layer, rows, kept_.channel[i], one_sample(before), one_sample(out.data_ptr()));
+      finish(
+          layer, normed_rows(1, samples_, layer.outputs, layer.outputs), kept_.channel[i], one_sample(before),
+          one_sample(out));
       in = out;
     }
   }
 
   void run_spatial() {
-    Features in = features_of(reduced_);
-    const BranchLayer& reduction = branches_.spatial.front();
-    const Features out = reduction.norm.follows() ? fresh_features(reduction.outputs) : in;
-    finish(reduction, rows_of(reduction), kept_.spatial.front(), in.each, out.each);
-    in = out;
-    for (size_t i = 1; i + 1 < branches_.spatial.size(); ++i)
-      in = convolved(branches_.spatial[i], kept_.spatial[i], in);
-    run_last(in);
+    const Features reduction = features_of(reduced_);
+    const BranchLayer& first = branches_.spatial.front();
+    settle(first, rows_of(first), kept_.spatial.front(), reduction.each);
+    const auto input = [&](size_t i) {
+      return spatial_input(branches_, kept_, pooled_, reduction.each, positions_, i);
+    };
+    const size_t last = branches_.spatial.size() - 1;
+    for (size_t i = 1; i < last; ++i) convolve_layer(branches_.spatial[i], kept_.spatial[i], input(i));
+    run_last(input(last));
   }
 
-  Features convolved(const BranchLayer& layer, const Kept& kept, const Features& in) {
+  void convolve_layer(const BranchLayer& layer, const Kept& kept, const LayerInput& in) {
     const ConvShape shape{samples_, reduced_.size(2), reduced_.size(3), layer.inputs, layer.outputs, layer.dilation};
     const Tensor packed = packed_weight(pooled_, *layer.weight);
-    const Tensor scale = filled(pooled_, layer.outputs, 1.0),
-                 shift = padded_vector(pooled_, layer.bias, layer.outputs, 0.0);
-    const bool normalises = layer.norm.normalises();
+    const bool relu = layer.norm.relu && !layer.norm.normalises();
+    const Finish ending = bias_alone(pooled_, layer.bias, layer.outputs, relu, space_);
     const PerSample before = kept_features(pooled_, kept, positions_, layer.outputs);
-    const Finish ending{scale.const_data_ptr(), shift.const_data_ptr(), layer.norm.relu && !normalises};
-    convolve(pooled_, shape, packed, ending, in.each, before);
-    const Features out = normalises ? fresh_features(layer.outputs) : Features{saved, before};
-    finish(layer, rows_of(layer), kept, before, out.each);
-    return out;
+    const NormedRows rows = rows_of(layer);
+    ConvSums sums;
+    if (layer.norm.batch) sums.statistics = statistics_sums(rows, before, space_);
+    Features made;
+    PerSample features = in.features;
+    if (in.finish.scale) {
+      made = empty_features(pooled_, samples_, layer.inputs, positions_);
+      features = made.each;
+      normalise(pooled_, spatial_rows(pooled_, reduced_, layer.inputs), in.finish, in.features, features);
+    }
+    convolve(pooled_, shape, packed.const_data_ptr(), ending, features, before, sums);
+    set_layer(layer, rows, kept, sums.statistics);
   }
 
-  void run_last(const Features& in) {
+  void run_last(const LayerInput& in) {
     const BranchLayer& layer = branches_.spatial.back();
     const Kept& kept = kept_.spatial.back();
-    const bool follows = layer.norm.follows();
-    const Tensor weight = padded_vector(pooled_, *layer.weight, layer.inputs, 0.0), scale = filled(pooled_, 1, 1.0),
-                 shift = padded_vector(pooled_, layer.bias, 1, 0.0);
     SpatialLogitsArguments a{};
     a.positions = positions_;
     a.inputs = layer.inputs;
     a.part_positions = 128;
     a.parts = (positions_ + a.part_positions - 1) / a.part_positions;
-    a.weight = weight.const_data_ptr();
-    a.finish = {scale.const_data_ptr(), shift.const_data_ptr(), false};
-    a.in = in.each;
-    a.out = follows ? kept.before : spatial_logits.data_ptr();
+    a.weight = padded_row(pooled_, *layer.weight, space_);
+    a.finish = bias_alone(pooled_, layer.bias, 1, false, space_);
+    a.in = in.features;
+    a.in_finish = in.finish;
+    a.out = layer.norm.follows() ? kept.before : spatial_logits.data_ptr();
     for_tiles(a, dtype_of(pooled_), samples_ * a.parts, samples_ * positions_ * layer.inputs);
     const NormedRows rows = folded_rows(samples_ * positions_);
     finish(layer, rows, kept, one_sample(a.out), one_sample(spatial_logits.data_ptr()));
   }
 
-  // What follows a layer, its statistics noted; nothing where `in` and `out` are the same.
+  // What follows a layer; nothing where `in` and `out` are the same.
   void finish(
       const BranchLayer& layer, const NormedRows& rows, const Kept& kept, const PerSample& in, const PerSample& out) {
+    settle(layer, rows, kept, in);
+    if (in.data != out.data) normalise(pooled_, rows, kept.vectors.finish(layer.norm), in, out);
+  }
+
+  // The vectors of what follows a layer, whose result is `in`.
+  void settle(const BranchLayer& layer, const NormedRows& rows, const Kept& kept, const PerSample& in) {
+    NormStatisticsArguments sums{};
+    if (layer.norm.batch) {
+      sums = statistics_sums(rows, in, space_);
+      take(pooled_, rows, sums);
+    }
+    set_layer(layer, rows, kept, sums);
+  }
+
+  void set_layer(
+      const BranchLayer& layer, const NormedRows& rows, const Kept& kept, const NormStatisticsArguments& taken) {
     Statistics batch;
     if (layer.norm.batch) {
-      batch = batch_statistics(pooled_, rows, in);
+      batch = batch_statistics(pooled_, rows, taken);
       note(batch, static_cast<double>(rows.values()));
     }
     set_vectors(pooled_, layer.norm, rows, batch, kept.vectors);
-    if (in.data != out.data) normalise(pooled_, rows, kept.vectors, layer.norm.relu, in, out);
   }
 
   void note(const Statistics& batch, double values) {
@@ -260,19 +279,14 @@ class BranchesForward {
     noted_ += static_cast<int64_t>(batch.mean.size());
   }
 
-  NormedRows rows_of(const BranchLayer& layer) {
-    return normed_rows(samples_, positions_, layer.outputs, padded(pooled_, layer.outputs));
-  }
-
-  Features fresh_features(int64_t channels) {
-    return empty_features(pooled_, samples_, channels, reduced_.size(2), reduced_.size(3));
-  }
+  NormedRows rows_of(const BranchLayer& layer) { return spatial_rows(pooled_, reduced_, layer.outputs); }
 
   const Branches& branches_;
   const Tensor &pooled_, &reduced_;
   const int64_t samples_, positions_;
   KeptLayers kept_;
   int64_t noted_ = 0;
+  Workspace space_;
 };
 
 std::tuple<Tensor, Tensor, Tensor, Tensor> branches(

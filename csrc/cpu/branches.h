@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "../shared/bam.h"
+#include "dilated_conv.h"
 #include "norms.h"
 
 namespace bam_fused::cpu {
@@ -46,6 +47,30 @@ KeptLayers kept_layers(const Branches& branches, const Tensor& pooled, const Ten
 inline PerSample kept_features(const Tensor& like, const Kept& kept, int64_t positions, int64_t channels) {
   const int64_t bytes = compute_bytes(like), unit = 64 / bytes;
   return {kept.before, positions * ((channels + unit - 1) / unit * unit) * bytes};
+}
+
+// The rows of a spatial layer's result, cut as a convolution's are.
+inline NormedRows spatial_rows(const Tensor& like, const Tensor& reduced, int64_t channels) {
+  const int64_t samples = reduced.size(0), height = reduced.size(2), width = reduced.size(3);
+  const int64_t chunk_rows = cut_rows(samples, height, width).chunk_rows * width;
+  return normed_rows(samples, height * width, channels, padded(like, channels), chunk_rows);
+}
+
+// What a layer is given: features, and what these go through first; no scale where that is nothing.
+struct LayerInput {
+  PerSample features;
+  Finish finish{};
+};
+
+// What is given to layer `i` of the spatial branch, not the first: made from what is kept, or from the reduction.
+inline LayerInput spatial_input(
+    const Branches& branches, const KeptLayers& kept, const Tensor& like, const PerSample& reduction, int64_t positions,
+    size_t i) {
+  const BranchLayer& before = branches.spatial[i - 1];
+  const Kept& its = kept.spatial[i - 1];
+  LayerInput in{i == 1 ? reduction : kept_features(like, its, positions, before.outputs)};
+  if (i == 1 ? before.norm.follows() : before.norm.normalises()) in.finish = its.vectors.finish(before.norm);
+  return in;
 }
 
 // Memory that is taken as one sample.

@@ -1,10 +1,10 @@
 // The operator branches_backward on the CPU: from the logits' gradients back to the pooled vector, the reduction and the
 // tensors.
+#include <algorithm>
 #include <cstring>
 #include <tuple>
 
 #include "branches.h"
-#include "dilated_conv.h"
 #include "kernels/branches_backward.h"
 #include "kernels/sum_partials.h"
 #include "layers.h"
@@ -49,7 +49,9 @@ class BranchesBackward {
         samples_(reduced.size(0)),
         height_(reduced.size(2)),
         width_(reduced.size(3)),
-        kept_(kept_layers(branches, pooled, reduced, saved.data_ptr())) {
+        kept_(kept_layers(branches, pooled, reduced, saved.data_ptr())),
+        reduction_(features_of(reduced)),
+        space_(pooled) {
     require(saved.numel() == kept_.numbers, "saved must come from these layers");
     for (size_t i = 0; i < wanted.size(); ++i) gradients.push_back(workspace(pooled, {0}));
   }
@@ -57,47 +59,58 @@ class BranchesBackward {
   std::vector<Tensor> gradients;
 
   // Back through the channel branch: the gradient of the pooled vector.
-  Tensor through_channel(Tensor grad) {
+  Tensor through_channel(const Tensor& given) {
+    const Tensor pooled_grad = workspace(pooled_, {samples_, pooled_.size(1)}),
+                 first = as_compute_dtype(pooled_, pooled_);
+    PerSample grad = one_sample(given.const_data_ptr());
     for (size_t i = branches_.channel.size(); i-- > 0;) {
       const BranchLayer& layer = branches_.channel[i];
+      const Tensor weight = as_compute_dtype(*layer.weight, pooled_);
       const NormedRows rows = normed_rows(1, samples_, layer.outputs, layer.outputs);
-      const Tensor before = workspace(pooled_, {samples_, layer.outputs});
-      const PerSample d = in_front_of_norm(
-          layer, kept_.channel[i], rows, one_sample(kept_.channel[i].before), one_sample(grad.const_data_ptr()),
-          one_sample(before.data_ptr()));
-      const Tensor in = channel_input(i), weight = as_compute_dtype(*layer.weight, pooled_);
-      const Tensor in_grad = workspace(pooled_, {samples_, layer.inputs});
       ChannelLayerGradArguments a{};
       a.samples = samples_;
       a.inputs = layer.inputs;
       a.outputs = layer.outputs;
       a.part_inputs = 64;
       a.weight = weight.const_data_ptr();
-      a.in = in.const_data_ptr();
-      a.grad = d.data;
-      a.in_grad = in_grad.data_ptr();
+      a.in = i == 0 ? first.const_data_ptr() : channel_input(i);
+      a.grad = in_front_of(layer, kept_.channel[i], rows, one_sample(kept_.channel[i].before), grad).data;
+      a.in_grad = i == 0 ? pooled_grad.data_ptr() : space_.take(samples_ * layer.inputs);
       const int64_t at = places_of(layer).weight;
       if (wanted(at)) a.weight_grad = fresh_gradient(at, *layer.weight).data_ptr();
       const int64_t parts = (a.inputs + a.part_inputs - 1) / a.part_inputs;
       for_tiles(a, dtype_of(pooled_), parts, samples_ * a.inputs * a.outputs);
-      grad = in_grad;
+      grad = one_sample(a.in_grad);
     }
-    return grad;
+    return pooled_grad;
   }
 
   // Back through the spatial branch: the gradient of the reduction (N, R, H, W), channels_last.
   Tensor through_spatial(const Tensor& grad) {
-    Features features = through_last(grad);
-    for (size_t i = branches_.spatial.size() - 1; i-- > 1;) features = through_convolution(i, features);
-    const BranchLayer& reduction = branches_.spatial.front();
-    Tensor out = torch::stable::empty(
-        {samples_, reduction.outputs, height_, width_}, compute_dtype(pooled_), std::nullopt, pooled_.device(),
-        std::nullopt, torch::headeronly::MemoryFormat::ChannelsLast);
-    Features written = features_to_write(out);
-    const Features in = features_of(reduced_);
-    const PerSample d =
-        in_front_of_norm(reduction, kept_.spatial.front(), rows_of(reduction), in.each, features.each, written.each);
-    finish_features(d.data == written.each.data ? written : features, out);
+    Tensor out;
+    Features written;
+    Features features;
+    for (size_t i = branches_.spatial.size() - 1; i > 0; --i) {
+      Features in_grad;
+      if (i > 1) {
+        in_grad = empty_features(pooled_, samples_, branches_.spatial[i].inputs, height_ * width_);
+      } else {  // only now, in memory that has become free
+        out = torch::stable::empty(
+            {samples_, branches_.spatial[i].inputs, height_, width_}, compute_dtype(pooled_), std::nullopt,
+            pooled_.device(), std::nullopt, torch::headeronly::MemoryFormat::ChannelsLast);
+        in_grad = features_to_write(out);
+      }
+      const NormGradSumsArguments sums = sums_of(i - 1, in_grad.each);
+      if (i + 1 == branches_.spatial.size()) {
+        through_last(grad, in_grad.each, sums);
+      } else {
+        through_convolution(i, features.each, in_grad.each, sums);
+      }
+      finish_layer(
+          branches_.spatial[i - 1], kept_.spatial[i - 1], rows_of(branches_.spatial[i - 1]), sums, in_grad.each);
+      features = in_grad;
+    }
+    finish_features(features, out);
     return out;
   }
 
@@ -108,19 +121,44 @@ class BranchesBackward {
     return gradients[static_cast<size_t>(place)] = torch::stable::new_empty(of, of.sizes(), compute_dtype(pooled_));
   }
 
-  // The gradient in front of what follows a layer, which is written to `out`, or `grad` itself where nothing does.
-  PerSample in_front_of_norm(
+  // The sums that the gradient `grad` behind a layer of the spatial branch is asked for; no partials where that is none.
+  NormGradSumsArguments sums_of(size_t i, const PerSample& grad) {
+    const BranchLayer& layer = branches_.spatial[i];
+    const Kept& kept = kept_.spatial[i];
+    const PerSample before = i == 0 ? reduction_.each : kept_features(pooled_, kept, height_ * width_, layer.outputs);
+    return sums_of(layer, kept, rows_of(layer), before, grad);
+  }
+
+  NormGradSumsArguments sums_of(
       const BranchLayer& layer, const Kept& kept, const NormedRows& rows, const PerSample& before,
-      const PerSample& grad, const PerSample& out) {
-    const Places at = places_of(layer);
+      const PerSample& grad) {
     const bool follows = layer.norm.follows();
-    if (!follows && !wanted(at.bias)) return grad;
-    const NormGrads sums =
-        norm_backward(pooled_, layer.norm, rows, kept.vectors, follows ? before : grad, grad, follows ? &out : nullptr);
+    if (!follows && !wanted(places_of(layer).bias)) return {};
+    return grad_sums(layer.norm, rows, kept.vectors, follows ? before : grad, grad, space_);
+  }
+
+  // Notes the gradients of a layer's vectors, and writes the one in front of what follows it, if anything does, to `out`.
+  void finish_layer(
+      const BranchLayer& layer, const Kept& kept, const NormedRows& rows, const NormGradSumsArguments& taken,
+      const PerSample& out) {
+    if (!taken.partials) return;
+    const Places at = places_of(layer);
+    const NormGrads sums = norm_grads(pooled_, layer.norm, rows, kept.vectors, taken);
     note(at.gain, layer.norm.gain, sums.gain);
     note(at.offset, layer.norm.offset, sums.offset);
     note(at.bias, layer.bias, sums.bias);
-    return follows ? out : grad;
+    if (layer.norm.follows()) norm_backward(pooled_, layer.norm, rows, kept.vectors, taken, sums, out, space_);
+  }
+
+  // The gradient in front of what follows a layer, from one that was given.
+  PerSample in_front_of(
+      const BranchLayer& layer, const Kept& kept, const NormedRows& rows, const PerSample& before,
+      const PerSample& grad) {
+    const NormGradSumsArguments sums = sums_of(layer, kept, rows, before, grad);
+    if (sums.partials) take(pooled_, rows, sums);
+    const PerSample out = layer.norm.follows() ? one_sample(space_.take(rows.shape.rows * rows.shape.columns)) : grad;
+    finish_layer(layer, kept, rows, sums, out);
+    return out;
   }
 
   void note(int64_t place, const std::optional<Tensor>& of, const std::vector<double>& sums) {
@@ -135,52 +173,39 @@ class BranchesBackward {
     }
   }
 
-  // What a layer of the channel branch was given.
-  Tensor channel_input(size_t i) {
-    if (i == 0) return as_compute_dtype(pooled_, pooled_);
+  // What a layer of the channel branch was given, not the first.
+  const void* channel_input(size_t i) {
     const BranchLayer& layer = branches_.channel[i - 1];
-    const Tensor out = workspace(pooled_, {samples_, layer.outputs});
-    const NormedRows rows = normed_rows(1, samples_, layer.outputs, layer.outputs);
     const Kept& kept = kept_.channel[i - 1];
-    normalise(pooled_, rows, kept.vectors, layer.norm.relu, one_sample(kept.before), one_sample(out.data_ptr()));
+    void* out = space_.take(samples_ * layer.outputs);
+    const NormedRows rows = normed_rows(1, samples_, layer.outputs, layer.outputs);
+    normalise(pooled_, rows, kept.vectors.finish(layer.norm), one_sample(kept.before), one_sample(out));
     return out;
   }
 
-  // What a layer of the spatial branch was given: kept as it was, or made again from what is kept.
-  Features spatial_input(size_t i) {
-    const BranchLayer& layer = branches_.spatial[i - 1];
-    const Kept& kept = kept_.spatial[i - 1];
-    const Features before = i == 1 ? features_of(reduced_)
-                                   : Features{reduced_, kept_features(pooled_, kept, height_ * width_, layer.outputs)};
-    const bool as_it_was = i == 1 ? !layer.norm.follows() : !layer.norm.normalises();
-    if (as_it_was) return before;
-    const Features out = fresh_features(layer.outputs);
-    normalise(pooled_, rows_of(layer), kept.vectors, layer.norm.relu, before.each, out.each);
-    return out;
-  }
+  LayerInput input(size_t i) { return spatial_input(branches_, kept_, pooled_, reduction_.each, height_ * width_, i); }
 
-  Features through_last(const Tensor& grad) {
+  void through_last(const Tensor& grad, const PerSample& in_grad, const NormGradSumsArguments& sums) {
     const BranchLayer& layer = branches_.spatial.back();
     const Kept& kept = kept_.spatial.back();
-    const int64_t positions = height_ * width_;
-    const Tensor before = workspace(pooled_, {samples_ * positions});
-    const PerSample d = in_front_of_norm(
-        layer, kept, folded_rows(samples_ * positions), one_sample(kept.before), one_sample(grad.const_data_ptr()),
-        one_sample(before.data_ptr()));
-    const Features in = spatial_input(branches_.spatial.size() - 1), out = fresh_features(layer.inputs);
-    const Tensor weight = padded_vector(pooled_, *layer.weight, layer.inputs, 0.0);
+    const int64_t positions = height_ * width_, row = padded(pooled_, layer.inputs);
+    const LayerInput in = input(branches_.spatial.size() - 1);
     SpatialLogitsGradArguments a{};
     a.positions = positions;
     a.inputs = layer.inputs;
-    a.part_positions = 128;
+    a.part_positions = whole_chunks(128);
     a.parts = (positions + a.part_positions - 1) / a.part_positions;
-    const int64_t row = padded(pooled_, layer.inputs);
     const Tensor partials = workspace(pooled_, {samples_ * a.parts, row});
-    a.weight = weight.const_data_ptr();
-    a.grad = d.data;
-    a.in = in.each;
-    a.in_grad = out.each;
+    a.weight = padded_row(pooled_, *layer.weight, space_);
+    a.grad =
+        in_front_of(
+            layer, kept, folded_rows(samples_ * positions), one_sample(kept.before), one_sample(grad.const_data_ptr()))
+            .data;
+    a.in = in.features;
+    a.in_finish = in.finish;
+    a.in_grad = in_grad;
     a.weight_grad_partials = partials.data_ptr();
+    a.grad_sums = sums;
     for_tiles(a, dtype_of(pooled_), samples_ * a.parts, samples_ * positions * layer.inputs);
     const int64_t at = places_of(layer).weight;
     if (wanted(at)) {
@@ -189,28 +214,27 @@ class BranchesBackward {
       const size_t bytes = static_cast<size_t>(layer.inputs * compute_bytes(pooled_));
       std::memcpy(fresh_gradient(at, *layer.weight).data_ptr(), sums.const_data_ptr(), bytes);
     }
-    return out;
   }
 
-  Features through_convolution(size_t i, const Features& grad) {
+  // Positions of the map, about so many, which are whole chunks of it.
+  int64_t whole_chunks(int64_t about) {
+    const int64_t chunk = cut_rows(samples_, height_, width_).chunk_rows * width_;
+    return std::max<int64_t>(1, about / chunk) * chunk;
+  }
+
+  void through_convolution(
+      size_t i, const PerSample& grad, const PerSample& in_grad, const NormGradSumsArguments& sums) {
     const BranchLayer& layer = branches_.spatial[i];
-    const Kept& kept = kept_.spatial[i];
     const ConvShape shape{samples_, height_, width_, layer.inputs, layer.outputs, layer.dilation};
-    const Features before = layer.norm.follows() ? fresh_features(layer.outputs) : grad;
-    const PerSample d = in_front_of_norm(
-        layer, kept, rows_of(layer), kept_features(pooled_, kept, shape.height * shape.width, layer.outputs), grad.each,
-        before.each);
     const int64_t at = places_of(layer).weight;
     if (wanted(at)) {
-      const Features in = spatial_input(i);
-      gradients[static_cast<size_t>(at)] = convolution_weight_grad(pooled_, shape, in.each, d);
+      const LayerInput in = input(i);
+      gradients[static_cast<size_t>(at)] = convolution_weight_grad(pooled_, shape, in.features, in.finish, grad);
     }
-    const Features out = fresh_features(layer.inputs);
     const ConvShape back{samples_, height_, width_, layer.outputs, layer.inputs, layer.dilation};
-    const Tensor turned = turned_weight(layer), scale = filled(pooled_, layer.inputs, 1.0),
-                 shift = filled(pooled_, layer.inputs, 0.0);
-    convolve(pooled_, back, turned, {scale.const_data_ptr(), shift.const_data_ptr(), false}, d, out.each);
-    return out;
+    const Tensor turned = turned_weight(layer);
+    const Finish nothing = bias_alone(pooled_, {}, layer.inputs, false, space_);
+    convolve(pooled_, back, turned.const_data_ptr(), nothing, grad, in_grad, {{}, sums});
   }
 
   // The weight with which a convolution's input gradient is a convolution.
@@ -222,17 +246,15 @@ class BranchesBackward {
     return turned;
   }
 
-  NormedRows rows_of(const BranchLayer& layer) {
-    return normed_rows(samples_, height_ * width_, layer.outputs, padded(pooled_, layer.outputs));
-  }
-
-  Features fresh_features(int64_t channels) { return empty_features(pooled_, samples_, channels, height_, width_); }
+  NormedRows rows_of(const BranchLayer& layer) { return spatial_rows(pooled_, reduced_, layer.outputs); }
 
   const Branches& branches_;
   const Tensor &pooled_, &reduced_;
   const std::vector<int64_t>& wanted_;
   const int64_t samples_, height_, width_;
   const KeptLayers kept_;
+  const Features reduction_;
+  Workspace space_;
 };
 
 std::tuple<Tensor, Tensor, std::vector<Tensor>> branches_backward(

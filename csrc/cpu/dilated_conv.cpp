@@ -7,31 +7,42 @@
 #include "features.h"
 #include "kernels/dilated_conv.h"
 #include "kernels/dilated_conv_weight_grad.h"
+#include "kernels/sum_partials.h"
 #include "layers.h"
+#include "norms.h"
 
 namespace bam_fused::cpu {
 
-void convolve(
-    const Tensor& like, const ConvShape& shape, const Tensor& packed_weight, const Finish& finish, const PerSample& in,
-    const PerSample& out) {
+ConvRowsCut cut_rows(int64_t samples, int64_t height, int64_t width) {
   constexpr int64_t enough_parts = 32;
+  const int64_t most = std::max<int64_t>(1, height * samples / enough_parts);
+  const int64_t chunk = std::clamp<int64_t>(kChunkRows / width, 1, most);
+  return {chunk, most / chunk * chunk};
+}
+
+void convolve(
+    const Tensor& like, const ConvShape& shape, const void* packed_weight, const Finish& finish, const PerSample& in,
+    const PerSample& out, const ConvSums& sums) {
   DilatedConvArguments a{};
   a.height = shape.height;
   a.width = shape.width;
   a.inputs = shape.inputs;
   a.outputs = shape.outputs;
   a.dilation = shape.dilation;
-  a.part_rows = std::max<int64_t>(1, shape.height * shape.samples / enough_parts);
+  a.part_rows = cut_rows(shape.samples, shape.height, shape.width).part_rows;
   a.parts = (shape.height + a.part_rows - 1) / a.part_rows;
-  a.weight = {packed_weight.const_data_ptr(), 0, shape.inputs, 0, shape.outputs};
+  a.weight = {packed_weight, 0, shape.inputs, 0, shape.outputs};
   a.finish = finish;
   a.in = in;
   a.out = out;
+  a.statistics = sums.statistics;
+  a.grad_sums = sums.grads;
   for_tiles(a, dtype_of(like), shape.samples * a.parts, shape.products());
 }
 
-Tensor convolution_weight_grad(const Tensor& like, const ConvShape& shape, const PerSample& in, const PerSample& grad) {
-  constexpr int64_t most_splits = 16, longest_sum = 256;
+Tensor convolution_weight_grad(
+    const Tensor& like, const ConvShape& shape, const PerSample& in, const Finish& in_finish, const PerSample& grad) {
+  constexpr int64_t enough_tasks = 16;
   const int64_t inputs = shape.inputs, outputs = shape.outputs;
   DilatedConvWeightGradArguments a{};
   a.samples = shape.samples;
@@ -40,18 +51,22 @@ Tensor convolution_weight_grad(const Tensor& like, const ConvShape& shape, const
   a.inputs = inputs;
   a.outputs = outputs;
   a.dilation = shape.dilation;
-  a.strip_rows = std::clamp<int64_t>(longest_sum / shape.width, 1, shape.height);
-  a.splits = std::min(most_splits, shape.samples * ((shape.height + a.strip_rows - 1) / a.strip_rows));
+  a.strip_columns = std::min(shape.width, kMostStripPositions);
+  a.strip_rows = std::clamp<int64_t>(kMostStripPositions / shape.width, 1, shape.height);
+  a.groups = (outputs + 11) / 12;
+  a.splits = 1;
+  while (a.splits * a.groups < enough_tasks && 2 * a.splits <= a.samples * a.strips()) a.splits *= 2;
   a.in = in;
+  a.in_finish = in_finish;
   a.grad = grad;
-  const Tensor partials = workspace(like, {9 * outputs, a.splits, inputs});
+  const Tensor partials = workspace(like, {outputs, 9, a.splits, inputs}),
+               out = workspace(like, {outputs, inputs, 3, 3});
   a.partials = partials.data_ptr();
-  for_tiles(a, dtype_of(like), a.splits, shape.products());
-  const Tensor sums = workspace(like, {9, outputs, inputs});
-  sum_partials(like, partials, sums, 9 * outputs, a.splits, 1.0);
-  Tensor out = workspace(like, {outputs, inputs, 3, 3});
-  Tensor taps_last = torch::stable::view(out, {outputs, inputs, 9});
-  torch::stable::copy_(taps_last, torch::stable::transpose(torch::stable::transpose(sums, 0, 1), 1, 2));
+  for_tiles(a, dtype_of(like), a.splits * a.groups, shape.products());
+  SumPartialsArguments sums{
+      partials.const_data_ptr(), out.data_ptr(), dtype_of(out), 9 * outputs, a.splits, inputs, 1.0};
+  sums.interleaved = 9;
+  for_tiles(sums, dtype_of(like), 9 * outputs, partials.numel());
   return out;
 }
 
@@ -73,8 +88,8 @@ Tensor dilated_conv(
   if (out.numel() == 0) return out;
   const Features in = features_of(x), written = features_to_write(out);
   const Tensor packed = packed_weight(x, weight);
-  const Tensor scale = filled(x, shape.outputs, 1.0), shift = padded_vector(x, bias, shape.outputs, 0.0);
-  convolve(x, shape, packed, {scale.const_data_ptr(), shift.const_data_ptr(), relu}, in.each, written.each);
+  Workspace space(x);
+  convolve(x, shape, packed.const_data_ptr(), bias_alone(x, bias, shape.outputs, relu, space), in.each, written.each);
   finish_features(written, out);
   return out;
 }
@@ -92,7 +107,7 @@ Tensor dilated_conv_weight_grad(const Tensor& x, const Tensor& grad, int64_t dil
     return torch::stable::fill_(out, 0.0);
   }
   const Features in = features_of(x), gradients = features_of(grad);
-  return convolution_weight_grad(x, shape, in.each, gradients.each);
+  return convolution_weight_grad(x, shape, in.each, {}, gradients.each);
 }
 
 }  // namespace

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "dispatch.h"
-#include "kernels/layer.h"
+#include "kernels/norm.h"
 
 namespace bam_fused::cpu {
 
@@ -12,12 +12,26 @@ struct ConvShape {
   int64_t products() const { return samples * height * width * inputs * outputs; }  // of each tap
 };
 
+// How the map's rows are cut: into chunks, of which sums over what a convolution writes are taken, and parts of whole
+// chunks.
+struct ConvRowsCut {
+  int64_t chunk_rows, part_rows;
+};
+ConvRowsCut cut_rows(int64_t samples, int64_t height, int64_t width);
+
+// Sums over what is written that are taken meanwhile.
+struct ConvSums {
+  NormStatisticsArguments statistics{};
+  NormGradSumsArguments grads{};
+};
+
 // `like` has the dtype whose compute type all this is in.
 void convolve(
-    const Tensor& like, const ConvShape& shape, const Tensor& packed_weight, const Finish& finish, const PerSample& in,
-    const PerSample& out);
+    const Tensor& like, const ConvShape& shape, const void* packed_weight, const Finish& finish, const PerSample& in,
+    const PerSample& out, const ConvSums& sums = {});
 
-// (O, I, 3, 3)
-Tensor convolution_weight_grad(const Tensor& like, const ConvShape& shape, const PerSample& in, const PerSample& grad);
+// (O, I, 3, 3). The input is what goes through `in_finish` first; no scale where that is nothing.
+Tensor convolution_weight_grad(
+    const Tensor& like, const ConvShape& shape, const PerSample& in, const Finish& in_finish, const PerSample& grad);
 
 }  // namespace bam_fused::cpu

@@ -3,6 +3,21 @@
 namespace bam_fused::cpu {
 namespace {
 
+// Fresh features of t's size, as what it may be copied from or to.
+Features features_for(const Tensor& t) { return empty_features(t, t.size(0), t.size(1), t.size(2) * t.size(3)); }
+
+// Their channels that are no padding, (N, H, W, C).
+Tensor channels_of(const Features& features, const Tensor& t) {
+  const int64_t bytes = compute_bytes(t), sample = features.each.sample_bytes / bytes, row = padded(t, t.size(1));
+  const int64_t n = t.size(0), h = t.size(2), w = t.size(3);
+  const int64_t begin =
+      static_cast<char*>(features.each.data) - static_cast<const char*>(features.memory.const_data_ptr());
+  Tensor memory = features.memory;
+  Tensor samples = torch::stable::view(torch::stable::narrow(memory, 0, begin / bytes, n * sample), {n, sample});
+  Tensor rows = torch::stable::reshape(torch::stable::narrow(samples, 1, 0, h * w * row), {n, h, w, row});
+  return torch::stable::narrow(rows, 3, 0, t.size(1));
+}
+
 // (N, C, H, W) as (N, H, W, C) and back, views both.
 Tensor channels_to_end(const Tensor& t) { return torch::stable::transpose(torch::stable::transpose(t, 1, 2), 2, 3); }
 
@@ -17,35 +32,29 @@ bool is_features(const Tensor& t) {
 
 }  // namespace
 
-Features empty_features(const Tensor& t, int64_t n, int64_t c, int64_t h, int64_t w) {
-  const int64_t row = padded(t, c), unit = 64 / compute_bytes(t), sample = (h * w * row + unit - 1) / unit * unit;
-  Tensor memory = workspace(t, {n * sample + unit});
-  const uintptr_t begin = (reinterpret_cast<uintptr_t>(memory.data_ptr()) + 63) / 64 * 64;
-  const int64_t offset =
-      static_cast<int64_t>(begin - reinterpret_cast<uintptr_t>(memory.data_ptr())) / compute_bytes(t);
-  if (row != c) torch::stable::zero_(memory);
-  Tensor samples = torch::stable::view(torch::stable::narrow(memory, 0, offset, n * sample), {n, sample});
-  Tensor rows = torch::stable::reshape(torch::stable::narrow(samples, 1, 0, h * w * row), {n, h, w, row});
-  return {rows, {reinterpret_cast<void*>(begin), sample * compute_bytes(t)}};
+Features empty_features(const Tensor& t, int64_t n, int64_t c, int64_t positions) {
+  const int64_t bytes = lines(positions * padded(t, c) * compute_bytes(t));
+  const Tensor memory = workspace(t, {(n * bytes + kLine) / compute_bytes(t)});
+  return {memory, {reinterpret_cast<void*>(lines(reinterpret_cast<intptr_t>(memory.data_ptr()))), bytes}};
 }
 
 Features features_to_write(Tensor& t) {
-  return is_features(t) ? Features{t, {t.data_ptr(), sample_bytes(t)}}
-                        : empty_features(t, t.size(0), t.size(1), t.size(2), t.size(3));
+  return is_features(t) ? Features{t, {t.data_ptr(), sample_bytes(t)}} : features_for(t);
 }
 
 Features features_of(const Tensor& t) {
   if (is_features(t)) return {t, {const_cast<void*>(t.const_data_ptr()), sample_bytes(t)}};
-  Features copy = empty_features(t, t.size(0), t.size(1), t.size(2), t.size(3));
-  Tensor channels = torch::stable::narrow(copy.memory, 3, 0, t.size(1));
+  Features copy = features_for(t);
+  if (padded(t, t.size(1)) != t.size(1)) torch::stable::zero_(copy.memory);
+  Tensor channels = channels_of(copy, t);
   torch::stable::copy_(channels, channels_to_end(t));
   return copy;
 }
 
 void finish_features(const Features& written, Tensor& t) {
   if (written.memory.data_ptr() == t.data_ptr()) return;
-  Tensor to = channels_to_end(t), rows = written.memory;
-  torch::stable::copy_(to, torch::stable::narrow(rows, 3, 0, t.size(1)));
+  Tensor to = channels_to_end(t);
+  torch::stable::copy_(to, channels_of(written, t));
 }
 
 }  // namespace bam_fused::cpu

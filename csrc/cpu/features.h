@@ -6,16 +6,17 @@
 
 namespace bam_fused::cpu {
 
-// Features of a whole batch, and the tensor that holds them.
+// Features of a whole batch, and the tensor whose memory they are in.
 struct Features {
-  Tensor memory;  // (N, H, W, numbers per row), or what else keeps it alive
+  Tensor memory;
   PerSample each;
 };
 
-// Fresh features of n samples, in the compute type of t, with zeros where rows are padded.
-Features empty_features(const Tensor& t, int64_t n, int64_t c, int64_t h, int64_t w);
+// Fresh features of n samples in the compute type of t.
+Features empty_features(const Tensor& t, int64_t n, int64_t c, int64_t positions);
 
-// t's features: its own memory where it is channels_last in the compute type with no padding to be filled, else a copy.
+// t's features: its own memory where it is channels_last in the compute type with no padding to be filled, else a copy, with
+// zeros in the padding.
 Features features_of(const Tensor& t);
 
 // Features to be written for t; finish_features then copies them into it, if they are not its memory.

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 
 #include "kernels/pack_weight.h"
 
@@ -88,16 +87,6 @@ Tensor packed_weight(const Tensor& x, const Tensor& weight) {
   return packed;
 }
 
-Tensor filled(const Tensor& x, int64_t length, double value) {
-  Tensor all = workspace(x, {padded(x, length)});
-  if (compute_dtype(x) == ScalarType::Double) {
-    std::fill_n(static_cast<double*>(all.data_ptr()), all.numel(), value);
-  } else {
-    std::fill_n(static_cast<float*>(all.data_ptr()), all.numel(), static_cast<float>(value));
-  }
-  return all;
-}
-
 char* Span::take(int64_t count) {
   count = lines(count);
   if (count > bytes) return nullptr;
@@ -113,19 +102,12 @@ void* Workspace::take(int64_t numbers) {
   for (Span* span : {&given_, &left_}) {
     if (void* piece = span->take(bytes)) return piece;
   }
-  left_.bytes = std::max(lines(bytes), block);
-  blocks_.push_back(workspace(x_, {(left_.bytes + kLine) / compute_bytes(x_)}));
-  left_.begin = reinterpret_cast<char*>(lines(reinterpret_cast<intptr_t>(blocks_.back().data_ptr())));
-  return left_.take(bytes);
-}
-
-Tensor padded_vector(const Tensor& x, const std::optional<Tensor>& vector, int64_t length, double otherwise) {
-  Tensor all = filled(x, length, vector ? 0.0 : otherwise);
-  if (vector) {
-    const Tensor numbers = as_compute_dtype(*vector, x);
-    std::memcpy(all.data_ptr(), numbers.const_data_ptr(), static_cast<size_t>(length * numbers.element_size()));
-  }
-  return all;
+  Span fresh{nullptr, std::max(lines(bytes), block)};
+  blocks_.push_back(workspace(x_, {(fresh.bytes + kLine) / compute_bytes(x_)}));
+  fresh.begin = reinterpret_cast<char*>(lines(reinterpret_cast<intptr_t>(blocks_.back().data_ptr())));
+  void* piece = fresh.take(bytes);
+  if (fresh.bytes > left_.bytes) left_ = fresh;
+  return piece;
 }
 
 namespace {
@@ -158,7 +140,8 @@ void write_row(const std::vector<double>& numbers, A* to, int64_t length) {
       length - static_cast<int64_t>(numbers.size()), A(0));
 }
 
-// A row of numbers, padded with zeros, in the compute type.
+}  // namespace
+
 const void* padded_numbers(const Tensor& x, const std::vector<double>& numbers, Workspace& space) {
   const int64_t length = padded(x, static_cast<int64_t>(numbers.size()));
   void* row = space.take(length);
@@ -170,7 +153,11 @@ const void* padded_numbers(const Tensor& x, const std::vector<double>& numbers, 
   return row;
 }
 
-}  // namespace
+std::vector<double> numbers_of(const std::optional<Tensor>& vector, int64_t count, double otherwise) {
+  std::vector<double> all(static_cast<size_t>(count), otherwise);
+  if (vector) read(*vector, 0, all.data());
+  return all;
+}
 
 const void* padded_row(const Tensor& x, const Tensor& weight, Workspace& space) {
   std::vector<double> numbers(static_cast<size_t>(weight.size(1)));
@@ -178,12 +165,16 @@ const void* padded_row(const Tensor& x, const Tensor& weight, Workspace& space) 
   return padded_numbers(x, numbers, space);
 }
 
+Finish bias_alone(const Tensor& x, const std::optional<Tensor>& bias, int64_t outputs, bool relu, Workspace& space) {
+  return {
+      padded_numbers(x, numbers_of({}, outputs, 1.0), space), padded_numbers(x, numbers_of(bias, outputs, 0.0), space),
+      relu};
+}
+
 Finish finish_of(const Tensor& x, const BamLayer& layer, Workspace& space) {
   const size_t outputs = static_cast<size_t>(layer.outputs());
   const auto numbers = [&](const std::optional<Tensor>& t, double otherwise) {
-    std::vector<double> all(outputs, otherwise);
-    if (t) read(*t, 0, all.data());
-    return all;
+    return numbers_of(t, layer.outputs(), otherwise);
   };
   std::vector<double> scale = numbers(layer.gain, 1.0), shift = numbers(layer.bias, 0.0);
   const std::vector<double> offset = numbers(layer.offset, 0.0);

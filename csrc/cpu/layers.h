@@ -45,12 +45,6 @@ class Packing {
 // All of a weight in memory of its own.
 Tensor packed_weight(const Tensor& x, const Tensor& weight);
 
-// A workspace of `length` numbers in x's compute type, padded to whole vectors, all `value`.
-Tensor filled(const Tensor& x, int64_t length, double value);
-
-// A vector (any dtype) of `length` numbers as a workspace padded with zeros; where it is missing, all are `otherwise`.
-Tensor padded_vector(const Tensor& x, const std::optional<Tensor>& vector, int64_t length, double otherwise);
-
 // Memory is used in whole cache lines.
 constexpr int64_t kLine = 64;
 inline int64_t lines(int64_t bytes) { return (bytes + kLine - 1) / kLine * kLine; }
@@ -78,8 +72,17 @@ class Workspace {
   Span given_, left_;
 };
 
+// The numbers of a vector (any dtype), `count` of them; where it is missing, all are `otherwise`.
+std::vector<double> numbers_of(const std::optional<Tensor>& vector, int64_t count, double otherwise);
+
+// A row of numbers in x's compute type, padded with zeros to whole vectors.
+const void* padded_numbers(const Tensor& x, const std::vector<double>& numbers, Workspace& space);
+
 // One row of a weight, (1, I) or (1, I, 1, 1), padded with zeros to whole vectors.
 const void* padded_row(const Tensor& x, const Tensor& weight, Workspace& space);
+
+// What follows the sums of a layer that has a bias, or not even that.
+Finish bias_alone(const Tensor& x, const std::optional<Tensor>& bias, int64_t outputs, bool relu, Workspace& space);
 
 // What follows a layer's sums: bias and BatchNorm in one, from their tensors as they are now.
 Finish finish_of(const Tensor& x, const BamLayer& layer, Workspace& space);

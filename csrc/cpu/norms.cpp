@@ -13,130 +13,149 @@ void with_compute_type(const Tensor& like, Body body) {
   compute_dtype(like) == ScalarType::Double ? body(double{}) : body(float{});
 }
 
-constexpr int64_t kChunkRows = 64;  // a sum of so many rounds little
-
-int64_t tasks(const NormedRows& rows) { return rows.samples * rows.shape.chunks; }
-
-template <class Arguments>
-void run(const Tensor& like, const NormedRows& rows, const Arguments& arguments) {
-  for_tiles(arguments, dtype_of(like), tasks(rows), rows.samples * rows.shape.rows * rows.shape.columns);
+// Memory for the sums of all chunks.
+void* partials(const NormedRows& rows, Workspace& space) {
+  return space.take(rows.samples * rows.shape.chunks * 2 * rows.shape.columns);
 }
 
-// The sums of both halves of partials [tasks, 2, columns], each times weight(task), by channel.
+// add(rows of the chunk, column, its first sum, its second) for each chunk's sums, [2, columns].
 template <class A, class Add>
-void for_partials(const NormedRows& rows, const Tensor& partials, Add add) {
-  const A* numbers = static_cast<const A*>(partials.const_data_ptr());
-  for (int64_t task = 0; task < tasks(rows); ++task) {
-    for (int64_t k = 0; k < rows.shape.columns; ++k) {
-      const A* at = numbers + task * 2 * rows.shape.columns + k;
-      add(task, k % rows.channels, static_cast<double>(at[0]), static_cast<double>(at[rows.shape.columns]));
+void for_partials(const NormedRows& rows, const void* partials, Add add) {
+  const NormRows& shape = rows.shape;
+  const A* at = static_cast<const A*>(partials);
+  for (int64_t chunk = 0; chunk < rows.samples * shape.chunks; ++chunk, at += 2 * shape.columns) {
+    const int64_t left = shape.rows - chunk % shape.chunks * shape.chunk_rows;
+    const double count = static_cast<double>(std::min(shape.chunk_rows, left));
+    for (int64_t k = 0; k < rows.columns(); ++k) {
+      add(count, k, static_cast<double>(at[k]), static_cast<double>(at[shape.columns + k]));
     }
   }
 }
 
-double chunk_rows(const NormedRows& rows, int64_t task) {
-  const int64_t begin = task % rows.shape.chunks * rows.shape.chunk_rows;
-  return static_cast<double>(std::min(rows.shape.chunk_rows, rows.shape.rows - begin));
+// The sums of columns as those of channels.
+std::vector<double> by_channel(const NormedRows& rows, std::vector<double> columns) {
+  for (size_t k = 1; k < columns.size() && rows.folded; ++k) columns[0] += columns[k];
+  columns.resize(static_cast<size_t>(rows.channels));
+  return columns;
 }
+
+std::vector<double> by_column(const NormedRows& rows, std::vector<double> channels) {
+  channels.resize(static_cast<size_t>(rows.columns()), channels[0]);
+  return channels;
+}
+
+std::vector<double> zeros(int64_t count) { return std::vector<double>(static_cast<size_t>(count)); }
 
 }  // namespace
 
-NormedRows normed_rows(int64_t samples, int64_t rows, int64_t channels, int64_t stride) {
-  return {samples, channels, {rows, channels, stride, kChunkRows, (rows + kChunkRows - 1) / kChunkRows}};
+NormedRows normed_rows(int64_t samples, int64_t rows, int64_t channels, int64_t columns, int64_t chunk_rows) {
+  return {samples, channels, {rows, columns, columns, chunk_rows, (rows + chunk_rows - 1) / chunk_rows}};
 }
 
 NormedRows folded_rows(int64_t values) {
   int64_t folds = kMostFolds;
   while (values % folds != 0) folds /= 2;
-  NormedRows rows = normed_rows(1, values / folds, folds, folds);
-  rows.channels = 1;
+  NormedRows rows = normed_rows(1, values / folds, 1, folds);
+  rows.folded = true;
   return rows;
 }
 
-Statistics batch_statistics(const Tensor& like, const NormedRows& rows, const PerSample& in) {
-  const Tensor partials = workspace(like, {tasks(rows), 2, rows.shape.columns});
-  run(like, rows, NormStatisticsArguments{rows.shape, in, partials.data_ptr()});
-  const size_t channels = static_cast<size_t>(rows.channels);
-  Statistics all{std::vector<double>(channels), std::vector<double>(channels)};
+NormStatisticsArguments statistics_sums(const NormedRows& rows, const PerSample& in, Workspace& space) {
+  return {rows.shape, in, partials(rows, space)};
+}
+
+Statistics batch_statistics(const Tensor& like, const NormedRows& rows, const NormStatisticsArguments& taken) {
+  std::vector<double> sums = zeros(rows.columns()), squares = zeros(rows.columns());
+  Statistics all;
   with_compute_type(like, [&](auto zero) {
     using A = decltype(zero);
-    for_partials<A>(rows, partials, [&](int64_t task, int64_t c, double mean, double) {
-      all.mean[c] += mean * chunk_rows(rows, task);
-    });
+    for_partials<A>(
+        rows, taken.partials, [&](double count, int64_t k, double mean, double) { sums[k] += mean * count; });
+    all.mean = by_channel(rows, std::move(sums));
     for (double& mean : all.mean) mean /= static_cast<double>(rows.values());
-    for_partials<A>(rows, partials, [&](int64_t task, int64_t c, double mean, double squares) {
-      const double distance = mean - all.mean[c];
-      all.squares[c] += squares + distance * distance * chunk_rows(rows, task);
+    const std::vector<double> means = by_column(rows, all.mean);
+    for_partials<A>(rows, taken.partials, [&](double count, int64_t k, double mean, double square) {
+      const double distance = mean - means[k];
+      squares[k] += square + distance * distance * count;
     });
   });
+  all.squares = by_channel(rows, std::move(squares));
   return all;
 }
 
 void set_vectors(
     const Tensor& like, const NormLayer& layer, const NormedRows& rows, const Statistics& statistics,
     const NormVectors& vectors) {
-  const Tensor gain = padded_vector(like, layer.gain, rows.channels, 1.0),
-               offset = padded_vector(like, layer.offset, rows.channels, 0.0),
-               mean = padded_vector(like, layer.mean, rows.channels, 0.0),
-               variance = padded_vector(like, layer.variance, rows.channels, 1.0);
-  const double values = static_cast<double>(rows.values());
+  const auto numbers = [&](const std::optional<Tensor>& t, double otherwise) {
+    return by_column(rows, numbers_of(t, rows.channels, otherwise));
+  };
+  const std::vector<double> gain = numbers(layer.gain, 1.0), offset = numbers(layer.offset, 0.0);
+  std::vector<double> mean = layer.batch ? by_column(rows, statistics.mean) : numbers(layer.mean, 0.0),
+                      variance = layer.batch ? by_column(rows, statistics.squares) : numbers(layer.variance, 1.0);
   with_compute_type(like, [&](auto zero) {
     using A = decltype(zero);
-    const auto number = [](const Tensor& t, int64_t c) {
-      return static_cast<double>(static_cast<const A*>(t.const_data_ptr())[c]);
-    };
-    for (int64_t k = 0; k < rows.shape.columns; ++k) {
-      const int64_t c = k % rows.channels;
-      const double m = layer.batch ? statistics.mean[c] : number(mean, c);
-      const double v = layer.batch ? statistics.squares[c] / values : number(variance, c);
+    for (size_t k = 0; k < mean.size(); ++k) {
+      const double v = layer.batch ? variance[k] / static_cast<double>(rows.values()) : variance[k];
       const double inverse = layer.normalises() ? 1 / std::sqrt(v + layer.eps) : 1.0;
-      const double scale = number(gain, c) * inverse;
-      static_cast<A*>(vectors.mean())[k] = static_cast<A>(m);
+      const double scale = gain[k] * inverse;
+      static_cast<A*>(vectors.mean())[k] = static_cast<A>(mean[k]);
       static_cast<A*>(vectors.inverse_deviation())[k] = static_cast<A>(inverse);
       static_cast<A*>(vectors.scale())[k] = static_cast<A>(scale);
-      static_cast<A*>(vectors.shift())[k] = static_cast<A>(number(offset, c) - m * scale);
+      static_cast<A*>(vectors.shift())[k] = static_cast<A>(offset[k] - mean[k] * scale);
     }
   });
 }
 
 void normalise(
-    const Tensor& like, const NormedRows& rows, const NormVectors& vectors, bool relu, const PerSample& in,
-    const PerSample& out) {
-  run(like, rows, NormArguments{rows.shape, {vectors.scale(), vectors.shift(), relu}, in, out});
+    const Tensor& like, const NormedRows& rows, const Finish& finish, const PerSample& in, const PerSample& out) {
+  take(like, rows, NormArguments{rows.shape, finish, in, out});
 }
 
-NormGrads norm_backward(
-    const Tensor& like, const NormLayer& layer, const NormedRows& rows, const NormVectors& vectors, const PerSample& in,
-    const PerSample& grad, const PerSample* out) {
-  const Finish finish{vectors.scale(), vectors.shift(), layer.relu};
-  const Tensor partials = workspace(like, {tasks(rows), 2, rows.shape.columns});
-  run(like, rows, NormGradSumsArguments{rows.shape, finish, vectors.mean(), in, grad, partials.data_ptr()});
-  const size_t channels = static_cast<size_t>(rows.channels);
-  NormGrads sums{std::vector<double>(channels), std::vector<double>(channels), std::vector<double>(channels)};
-  const Tensor means = workspace(like, {2, rows.shape.columns});  // of d, and its slope over the input
+NormGradSumsArguments grad_sums(
+    const NormLayer& layer, const NormedRows& rows, const NormVectors& vectors, const PerSample& in,
+    const PerSample& grad, Workspace& space) {
+  return {rows.shape, vectors.finish(layer), vectors.mean(), in, grad, partials(rows, space)};
+}
+
+NormGrads norm_grads(
+    const Tensor& like, const NormLayer& layer, const NormedRows& rows, const NormVectors& vectors,
+    const NormGradSumsArguments& taken) {
+  std::vector<double> sums = zeros(rows.columns()), products = zeros(rows.columns());
+  NormGrads grads{{}, {}, zeros(rows.channels)};
   with_compute_type(like, [&](auto zero) {
     using A = decltype(zero);
-    const A* inverse = static_cast<const A*>(vectors.inverse_deviation());
-    for_partials<A>(rows, partials, [&](int64_t, int64_t c, double d, double product) {
-      sums.offset[c] += d;
-      sums.gain[c] += product * static_cast<double>(inverse[c]);
+    for_partials<A>(rows, taken.partials, [&](double, int64_t k, double sum, double product) {
+      sums[k] += sum;
+      products[k] += product;
     });
-    A* offset = static_cast<A*>(means.data_ptr());
-    const double values = static_cast<double>(rows.values());
-    for (int64_t k = 0; k < rows.shape.columns; ++k) {
-      const int64_t c = k % rows.channels;
-      offset[k] = layer.batch ? static_cast<A>(sums.offset[c] / values) : A(0);
-      offset[rows.shape.columns + k] = layer.batch ? static_cast<A>(sums.gain[c] * inverse[c] / values) : A(0);
+    grads.offset = by_channel(rows, std::move(sums));
+    grads.gain = by_channel(rows, std::move(products));
+    for (size_t c = 0; c < grads.bias.size(); ++c) {
+      grads.gain[c] *= static_cast<double>(static_cast<const A*>(vectors.inverse_deviation())[c]);
+      // What a norm over the batch lets through sums up to nothing.
+      if (!layer.batch)
+        grads.bias[c] = grads.offset[c] * static_cast<double>(static_cast<const A*>(vectors.scale())[c]);
     }
-    // What a norm over the batch lets through sums up to nothing.
-    for (int64_t c = 0; c < rows.channels && !layer.batch; ++c) {
-      sums.bias[c] = sums.offset[c] * static_cast<double>(static_cast<const A*>(vectors.scale())[c]);
-    }
-    if (out == nullptr) return;
-    run(like, rows,
-        NormGradArguments{rows.shape, finish, vectors.mean(), offset, offset + rows.shape.columns, in, grad, *out});
   });
-  return sums;
+  return grads;
+}
+
+void norm_backward(
+    const Tensor& like, const NormLayer& layer, const NormedRows& rows, const NormVectors& vectors,
+    const NormGradSumsArguments& taken, const NormGrads& grads, const PerSample& out, Workspace& space) {
+  std::vector<double> offset = zeros(rows.channels), slope = zeros(rows.channels);
+  with_compute_type(like, [&](auto zero) {
+    using A = decltype(zero);
+    for (size_t c = 0; c < offset.size() && layer.batch; ++c) {
+      offset[c] = grads.offset[c] / static_cast<double>(rows.values());
+      slope[c] = grads.gain[c] * static_cast<double>(static_cast<const A*>(vectors.inverse_deviation())[c]) /
+                 static_cast<double>(rows.values());
+    }
+  });
+  const void* offsets = padded_numbers(like, by_column(rows, std::move(offset)), space);
+  const void* slopes = padded_numbers(like, by_column(rows, std::move(slope)), space);
+  take(
+      like, rows, NormGradArguments{taken.shape, taken.finish, taken.mean, offsets, slopes, taken.in, taken.grad, out});
 }
 
 }  // namespace bam_fused::cpu

@@ -51,11 +51,11 @@ std::tuple<Tensor, Tensor> squeeze(
   const bool fits = features || strides_of(reduced, map.rows).any();
   const Tensor written = fits ? reduced : empty_reduced(x, outputs, map.rows);
   const Tensor packed = packed_weight(x, weight);
-  const Tensor scale = filled(x, outputs, 1.0), shift = padded_vector(x, bias, outputs, 0.0);
+  Workspace space(x);
   const Tensor sums = workspace(x, {samples, a.tiles, a.channels});
   a.x = read.map;
   a.weight.data = packed.const_data_ptr();
-  a.finish = {scale.const_data_ptr(), shift.const_data_ptr(), false};
+  a.finish = bias_alone(x, bias, outputs, false, space);
   a.pool_partials = {sums.data_ptr(), a.tiles * a.channels * compute_bytes(x)};
   if (!features) {
     strides_of(written, map.rows).match([&](Strides strides) { a.reduced = {written.data_ptr(), strides}; }, [] {});

@@ -24,15 +24,16 @@ FLOORS = {
 }
 FLOORS |= {f"{name} bfloat16": passes for name, passes in FLOORS.items() if name.startswith("fused")}
 
-# In passes over the reduction. A norm over the batch needs all of a map before it can change any of it; what it made is not
-# kept, but made again in the backward from what was in front of it.
+# In passes over the reduction. A norm over the batch needs all of a map before it can change any of it. Sums over what a
+# convolution writes are taken meanwhile; the last layer, and each weight's gradient, norm what they read by themselves.
 BRANCHES = {
-    # Three norms: a map read for the statistics, then read and written. Two 3x3 convolutions read and write, the last reads.
-    "branches": 9.0 + 5.0,
-    # Three maps made again. Three norms: the gradient and what was in front read for the sums, then read again, the gradient
-    # in front written. Behind a 3x3 convolution two maps read for its weight, one read and one written for its input; behind
-    # the last one read and one written.
-    "branches_backward": 22.0 + 9.0,
+    # The reduction read for its statistics. In front of each of two 3x3 convolutions a norm reads and writes, the
+    # convolution reads and writes, the last layer reads.
+    "branches": 6.0 + 4.0,
+    # The last layer reads its input and writes the gradient. Three norms read the gradient and what was in front, and
+    # write. Behind a 3x3 convolution two maps are read for its weight, one read and one written for its input, and one read
+    # for the sums of the norm before.
+    "branches_backward": 15.0 + 6.0,
 }
 FLOORS |= BRANCHES
 
@@ -48,4 +49,4 @@ def test_memory_sees_no_more_than_the_floor() -> None:
         small = {one.name: one.small for one in found if one.memory_format == memory_format}
         for dtype, bytes_over_x in (("", 1), (" bfloat16", 2)):  # the small branches: on float32 maps of x's size / 16
             assert small[f"fused inference{dtype}"] < 0.1
-            assert small[f"fused forward{dtype}"] + small[f"fused backward{dtype}"] < 1.7 * bytes_over_x
+            assert small[f"fused forward{dtype}"] + small[f"fused backward{dtype}"] < 1.2 * bytes_over_x

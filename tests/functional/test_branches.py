@@ -61,6 +61,7 @@ def test_values_and_gradients(poisoned, dtype):
         ((3, 2, 9, 9), 32, {"channel_hidden": "bn", "spatial_hidden": "bn", "spatial_reduce": "bn"}),
         ((2, 16, 8, 12), 64, {"reduction": 4, "channel_hidden": "none", "spatial_hidden": "none", "final": "none"}),
         ((5, 20, 7, 3), 40, {"reduction": 2, "channel_layers": 2, "spatial_layers": 3, "spatial_hidden": "bn"}),
+        ((2, 72, 2, 300), 144, {"reduction": 2, "final": "none", "spatial_hidden": "bn", "spatial_reduce": "bn"}),
         ((70, 3, 2, 1), 48, {"spatial_layers": 1, "channel_bias": False, "mlp": "conv"}),
     ):
         for training in (True, False):

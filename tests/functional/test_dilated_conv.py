@@ -58,6 +58,7 @@ def test_values_and_gradients(poisoned, dtype, format):
     for shape, outputs, dilation in (
         ((2, 16, 14, 14), 16, 4),
         ((1, 32, 28, 9), 32, 4),
+        ((2, 70, 3, 300), 20, 2),
         ((2, 1, 5, 7), 1, 2),
         ((3, 5, 3, 3), 12, 4),
         ((1, 64, 1, 1), 64, 1),

@@ -38,7 +38,9 @@ template <class A> void spatial_logits(const SpatialLogitsArguments& a, int64_t 
     const A* in = (const A*)a.in.at(sample);
     for (int64_t p = first; p < last; ++p) {
       Vec<A> sum{};
-      for (int64_t k = 0; k < row; k += kLanes<A>) sum += load(in + p * row + k) * load((const A*)a.weight + k);
+      for (int64_t k = 0; k < row; k += kLanes<A>) {
+        sum += finished_input<A>(in + p * row + k, a.in_finish, k) * load((const A*)a.weight + k);
+      }
       ((A*)a.out)[sample * a.positions + p] = finished<A>(sum_lanes<A>(sum), a.finish, 0);
     }
   }

@@ -24,8 +24,9 @@ struct SpatialLogitsArguments {
   int64_t part_positions, parts;
   const void* weight;  // one row, padded
   Finish finish;
-  PerSample in;  // features
-  void* out;     // [samples, positions]
+  PerSample in;      // features
+  Finish in_finish;  // what they go through first; no scale where that is nothing
+  void* out;         // [samples, positions]
 };
 
 }  // namespace bam_fused::cpu

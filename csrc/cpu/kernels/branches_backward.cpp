@@ -2,6 +2,7 @@
 #include "branches_backward.h"
 
 #include "columns.h"
+#include "norm_sums.h"
 #include "register_block.h"
 
 namespace bam_fused::cpu {
@@ -67,10 +68,11 @@ template <class A> void spatial_logits_grad(const SpatialLogitsGradArguments& a,
       Vec<A> sums[2] = {};
       for (int64_t p = first; p < last; ++p) {
         store(in_grad + p * row + k, grad[p] * weight);
-        sums[p % 2] += grad[p] * load(in + p * row + k);
+        sums[p % 2] += grad[p] * finished_input<A>(in + p * row + k, a.in_finish, k);
       }
       store((A*)a.weight_grad_partials + index * row + k, sums[0] + sums[1]);
     }
+    take_sums(a.grad_sums, sample, first, last, norm_grad_sums<A>);
   }
 }
 

@@ -3,6 +3,7 @@
 
 #include "kernel.h"
 #include "layer.h"
+#include "norm.h"
 
 namespace bam_fused::cpu {
 
@@ -27,7 +28,10 @@ struct SpatialLogitsGradArguments {
   const void* weight;          // one row, padded
   const void* grad;            // [samples, positions]
   PerSample in, in_grad;       // features
+  Finish in_finish;            // what they go through first; no scale where that is nothing
   void* weight_grad_partials;  // [samples * parts, padded inputs]
+  NormGradSumsArguments
+      grad_sums;  // over in_grad, of which a part holds whole chunks; not wanted where the partials are null
 };
 
 // [outputs, inputs, taps] -> [taps backwards, outputs, padded inputs].

@@ -44,6 +44,11 @@ template <class T> inline void store(T* p, Vec<Compute<T>> v, Short part) {
   memcpy(p, padded, part.count * sizeof(T));
 }
 
+// The lanes that exist.
+template <class A> inline int64_t count_of(Whole) { return kLanes<A>; }
+template <class A> inline int64_t count_of(Overlap) { return kLanes<A>; }
+template <class A> inline int64_t count_of(Short part) { return part.count; }
+
 // The lanes that count once in a sum.
 template <class A> inline Vec<A> only_new(Vec<A> v, Whole) { return v; }
 template <class A> inline Vec<A> only_new(Vec<A> v, Overlap part) { return keep<A>(lanes_from<A>(part.done), v); }

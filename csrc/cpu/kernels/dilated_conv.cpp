@@ -4,6 +4,7 @@
 // left out, not multiplied with zeros: a row is cut into segments in which the same columns of the kernel count.
 #include "dilated_conv.h"
 
+#include "norm_sums.h"
 #include "register_block.h"
 
 namespace bam_fused::cpu {
@@ -103,10 +104,11 @@ template <class A> void dilated_conv(const DilatedConvArguments& a, int64_t begi
   for (int64_t index = begin, next; index < end; index = next) {
     const int64_t sample = index / a.parts;  // neighbouring parts of a sample go together
     next = (sample + 1) * a.parts < end ? (sample + 1) * a.parts : end;
-    const int64_t row = (index - sample * a.parts) * a.part_rows, rows_end = (next - sample * a.parts) * a.part_rows;
-    for (int64_t tap = 0; tap < 3; tap += step) {
-      convolve_rows<A>(a, {sample, row, rows_end < a.height ? rows_end : a.height, tap, tap + step});
-    }
+    const int64_t row = (index - sample * a.parts) * a.part_rows, last = (next - sample * a.parts) * a.part_rows;
+    const int64_t rows_end = last < a.height ? last : a.height;
+    for (int64_t tap = 0; tap < 3; tap += step) convolve_rows<A>(a, {sample, row, rows_end, tap, tap + step});
+    take_sums(a.statistics, sample, row * a.width, rows_end * a.width, norm_statistics<A>);
+    take_sums(a.grad_sums, sample, row * a.width, rows_end * a.width, norm_grad_sums<A>);
   }
 }
 

@@ -3,6 +3,7 @@
 
 #include "kernel.h"
 #include "layer.h"
+#include "norm.h"
 
 namespace bam_fused::cpu {
 
@@ -14,6 +15,9 @@ struct DilatedConvArguments {
   PackedWeight weight;       // taps in the order of the kernel's rows
   Finish finish;
   PerSample in, out;  // features
+  // Sums over what is written, of which a part holds whole chunks; not wanted where their partials are null.
+  NormStatisticsArguments statistics;
+  NormGradSumsArguments grad_sums;
 };
 
 }  // namespace bam_fused::cpu

@@ -17,7 +17,8 @@ struct NormStatisticsArguments {
 
   NormRows shape;
   PerSample in;
-  void* partials;  // [samples * chunks, 2, columns]: the mean over a chunk, and the sum of squares about that
+  // [samples * chunks, 2, columns]: the mean over a chunk, and the sum of squares about that.
+  void* partials;
 };
 
 // out = in * scale + shift, then ReLU.
@@ -29,7 +30,7 @@ struct NormArguments {
   PerSample in, out;
 };
 
-// With d the gradient behind ReLU: its sum, and that of d * (in - mean).
+// With d the gradient in front of the ReLU: its sum, and that of d * (in - mean).
 struct NormGradSumsArguments {
   static const ForDtypes<NormGradSumsArguments> baseline, avx2, avx512;
 
@@ -47,7 +48,8 @@ struct NormGradArguments {
   NormRows shape;
   Finish finish;
   const void *mean, *offset, *slope;
-  PerSample in, grad, out;  // not the same memory
+  PerSample in, grad;
+  PerSample out;  // may be grad's where rows are whole vectors
 };
 
 }  // namespace bam_fused::cpu

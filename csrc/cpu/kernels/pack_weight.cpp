@@ -8,10 +8,6 @@
 namespace bam_fused::cpu {
 namespace {
 
-template <class A> inline int64_t count_of(Whole) { return kLanes<A>; }
-template <class A> inline int64_t count_of(Overlap) { return kLanes<A>; }
-template <class A> inline int64_t count_of(Short part) { return part.count; }
-
 // Square blocks, transposed in registers: as many outputs as a vector has lanes, by as many of an output's numbers.
 template <class T> void pack_weight(const PackArguments& a, int64_t begin, int64_t end) {
   using A = Compute<T>;

@@ -17,6 +17,11 @@ template <class A> inline Vec<A> finished(Vec<A> sum, const Finish& finish, int6
   return finished<A>(sum, load((const A*)finish.scale + output), load((const A*)finish.shift + output), finish.relu);
 }
 
+// What is read of a layer's input, which may have a finish of its own to go through.
+template <class A> inline Vec<A> finished_input(const A* from, const Finish& finish, int64_t k) {
+  return finish.scale ? finished<A>(load(from), finish, k) : load(from);
+}
+
 // As many sums as leave registers for one row of `right` and one number of `left`, in rows of at most two vectors.
 #if defined(__AVX512F__) || defined(__aarch64__)
 constexpr int kBlockSums = 24;

@@ -21,11 +21,19 @@ template <class A, class Load> inline A compensated_sum(int64_t count, Load&& lo
 template <class A, class Out> void sum_partials_to(const SumPartialsArguments& a, int64_t begin, int64_t end) {
   for (int64_t sample = begin; sample < end; ++sample) {
     const A* in = (const A*)a.in + sample * a.partials * a.length;
-    Out* out = (Out*)a.out + sample * a.length;
+    const int64_t first = sample % a.interleaved;
+    Out* out = (Out*)a.out + (sample - first) * a.length + first;
     const A scale = (A)a.scale;
     for_columns<A>(a.length, [&](int64_t k, auto part) {
       const auto partial = [&](int64_t p) { return load(in + p * a.length + k, part); };
-      store(out + k, compensated_sum<Vec<A>>(a.partials, partial) * scale, part);
+      const Vec<A> sum = compensated_sum<Vec<A>>(a.partials, partial) * scale;
+      if (a.interleaved == 1) {
+        store(out + k, sum, part);
+      } else {
+        Out lanes[kLanes<A>];
+        store(lanes, sum);
+        for (int64_t i = 0; i < count_of<A>(part); ++i) out[(k + i) * a.interleaved] = lanes[i];
+      }
     });
   }
 }

@@ -10,10 +10,11 @@ struct SumPartialsArguments {
   static const ForDtypes<SumPartialsArguments> baseline, avx2, avx512;
 
   const void* in;  // compute type [samples, partials, length]
-  void* out;       // `out_dtype` [samples, length]
+  void* out;       // `out_dtype` [samples, length], but see below
   Dtype out_dtype;
   int64_t samples, partials, length;
   double scale;
+  int64_t interleaved = 1;  // samples whose sums take turns in `out`: [samples / interleaved, length, interleaved]
 };
 
 }  // namespace bam_fused::cpu
