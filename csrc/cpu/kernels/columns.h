@@ -30,10 +30,6 @@ template <class T> inline Vec<Compute<T>> load(const T* p, Short part) {
 inline Vec<float> load(const float* p, Short part) {
   return (Vec<float>)_mm512_maskz_loadu_ps((__mmask16)((1u << part.count) - 1), p);
 }
-#elif defined(__AVX2__)
-inline Vec<float> load(const float* p, Short part) {
-  return (Vec<float>)_mm256_maskload_ps(p, (__m256i)~lanes_from<float>(part.count));
-}
 #endif
 
 template <class T> inline void store(T* p, Vec<Compute<T>> v, Whole) { store(p, v); }

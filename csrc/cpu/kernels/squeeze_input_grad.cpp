@@ -55,7 +55,10 @@ __attribute__((noinline)) void multiply_rows(
   for_product_blocks(factors, rows, columns, [&](const auto& block, int64_t row, int64_t column) {
     if (grad) {
       const T* ahead = grad + row * grad_row + column;
-      block.each([&](int m, int v) { __builtin_prefetch(ahead + m * grad_row + v * kLanes<A>, 0, 2); });
+      block.each([&](int m, int v) {
+        constexpr int line = 64 / (int)sizeof(T);
+        if (v * kLanes<A> % line == 0) __builtin_prefetch(ahead + m * grad_row + v * kLanes<A>, 0, 3);
+      });
     }
     block.store_to(products + row * factors.right_row + column, factors.right_row);
   });
