@@ -11,10 +11,11 @@ import torch
 ROOT = Path(__file__).resolve().parents[1]
 COPY_SIZES = tuple(megabytes * 1_000_000 for megabytes in (1, 4, 13, 26, 51, 103, 205, 411, 1000))  # bytes per tensor
 INTERPRETED = "triton_interpret"  # the mark of tests that a device runs compiled, and Triton's interpreter elsewhere
+BY_OPERATORS = 'usefixtures("triton_backend")'  # theirs; a test without it looks into the interpreter
 TRITON_TESTS = tuple(
     str(path.relative_to(ROOT))
     for path in sorted((ROOT / "tests" / "backends" / "triton").glob("test_*.py"))
-    if f"mark.{INTERPRETED}" in path.read_text()
+    if all(text in path.read_text() for text in (f"mark.{INTERPRETED}", BY_OPERATORS))
 )
 
 REDUCED = """

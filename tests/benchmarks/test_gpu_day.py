@@ -66,6 +66,7 @@ def test_only_tests_that_need_a_device_run(gpu_day, tmp_path):
     plan = {step.name: step.command for step in gpu_day.steps(tmp_path) if "pytest" in step.command}
     assert {command[-2:] for command in plan.values()} == {("-m", "gpu"), ("-m", "triton_interpret")}
     assert "tests/backends/triton/test_gate.py on the device" in plan
+    assert "tests/backends/triton/test_traffic.py on the device" not in plan  # it counts what the interpreter does
 
 
 def test_its_python_compiles(gpu_day):

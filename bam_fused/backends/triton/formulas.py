@@ -39,7 +39,12 @@ def split_gradient(t, u, v, COMBINE: tl.constexpr):
 
 @triton.jit
 def sigmoid(z, SHORT: tl.constexpr):
-    """1 / (1 + exp(-z)), in z's dtype; SHORT: for a result of 16 bits, by the reciprocal that is the fewest instructions."""
+    """1 / (1 + exp(-z)), in z's dtype; SHORT: for a result of 16 bits, by the reciprocal that is the fewest instructions.
+
+    Logits do not take exp2's factor once when they are loaded, as CUDA's do (csrc/cuda/core/sigmoid.cuh), which would be one
+    instruction per element less: Triton has no product that ptxas leaves alone, and fused into the sum of two huge logits
+    it keeps them from cancelling.
+    """
     if SHORT:
         r = tl.rsqrt(1.0 + tl.exp2(z * -1.4426950408889634))  # three instructions where a division is nine
         return r * r
