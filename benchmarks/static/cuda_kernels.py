@@ -23,7 +23,7 @@ from bam_fused.bench.table import markdown_table
 ROOT = Path(__file__).resolve().parents[2]
 DTYPES = {"d": "float64", "f": "float32", "13__nv_bfloat16": "bfloat16", "6__half": "float16"}
 COMBINES = ("sum", "product", "max")
-UNROLL = 4  # kUnroll of csrc/cuda/streaming/tiling.h: groups between two exchanges of row sums
+BATCH = 8  # kBatch of csrc/cuda/streaming/tiling.h: groups between two exchanges of row sums
 NAME = re.compile(
     r"\d(gate|gate_backward|global_avg_pool)_kernelI"
     r"(13__nv_bfloat16|6__half|f|d)Li(\d+)ELb([01])EL(?:NS_7CombineE(\d)|b([01]))E"
@@ -57,27 +57,46 @@ class Kernel:
         pattern = r"LDG\.E\.\S*CONSTANT" if self.operation == "global_avg_pool" else r"LDG\.E\.EF"
         return [i for i, line in enumerate(body) if re.search(pattern, line)]
 
-    def loop(self, around: str = "") -> tuple[str, ...]:
-        """The innermost loop around the loads of the feature map and, if that is asked for, around another instruction."""
+    def loops(self) -> list[tuple[str, ...]]:
+        """The loops around the last load of a feature map, the innermost first."""
         addresses = [int(line.split(":")[0], 16) for line in self.sass]
-        loads = self.loads(self.sass)
+        load = self.loads(self.sass)[-1]
         bodies = []
         for end, line in enumerate(self.sass):
-            target = re.search(r"\bBRA(?:\.\w+)* (?:!?U?P\d+, )?`?\(?0x([0-9a-f]+)", line)
-            if target and int(target[1], 16) <= addresses[end]:
-                start = addresses.index(int(target[1], 16))
-                body = self.sass[start : end + 1]
-                if start <= loads[0] and loads[-1] <= end and any(around in line for line in body):
-                    bodies.append(body)
-        return min(bodies, key=len)
+            target = _target(line)
+            if end >= load and 0 <= target <= addresses[load]:
+                bodies.append(self.sass[addresses.index(target) : end + 1])
+        return sorted(bodies, key=len)
+
+    def loop(self) -> tuple[str, ...]:
+        """The innermost loop around the loads of feature maps: those of the first groups stand before it."""
+        return self.loops()[0]
 
     def instructions_per_element(self) -> float:
-        """Of the loop around the loads and, once per batch, of the row sums; every branch taken: an upper bound."""
-        body = self.loop()
-        per_element = len(body) / (len(self.loads(body)) * self.vector / self.streams)
-        if self.operation == "gate_backward":
-            per_element += (len(self.loop("BAR.SYNC")) - len(body)) / (UNROLL * self.vector)
+        """Of the loop around the loads and, once per batch, of the row sums, the longest way through: an upper bound."""
+        inner, *outer = self.loops()
+        per_element = longest_way(inner) / (len(self.loads(inner)) * self.vector / self.streams)
+        if self.operation != "gate" and self.variant != "of columns":
+            per_element += (longest_way(outer[0]) - longest_way(inner)) / (BATCH * self.vector)
         return per_element
+
+
+def _target(line: str) -> int:
+    """The address to which an instruction may branch, -1 where it does not."""
+    found = re.search(r"\bBRA(?:\.\w+)* (?:!?U?P\d+, )?`?\(?0x([0-9a-f]+)", line)
+    return int(found[1], 16) if found else -1
+
+
+def longest_way(body: tuple[str, ...]) -> int:
+    """The most instructions on a way from the first of a body to its last, of which each is executed once."""
+    index = {int(line.split(":")[0], 16): i for i, line in enumerate(body)}
+    ways = [0] * (len(body) + 1)
+    for i in reversed(range(len(body))):
+        target = index.get(_target(body[i]), 0)
+        forward = ways[target] if target > i else 0
+        leaves = forward > 0 and re.search(r": BRA 0x", body[i])
+        ways[i] = 1 + max(forward, 0 if leaves else ways[i + 1])
+    return ways[0]
 
 
 def cuobjdump() -> str:
@@ -179,8 +198,8 @@ def table(kernels: list[Kernel]) -> str:
         "# The CUDA kernels as compiled",
         "",
         "By `python benchmarks/static/cuda_kernels.py`, from the machine code; nothing here was measured on a GPU.",
-        "Registers per thread / instructions per element of the loop around the loads and of the row sums (every branch",
-        "taken: an upper bound); the larger of a kernel's variants (sum, product, max).",
+        "Registers per thread / instructions per element of the loop around the loads and of the row sums (on the",
+        "longest way through them: an upper bound); the larger of a kernel's variants (sum, product, max).",
         f"Local memory (spills, stack): at most {max(kernel.local + kernel.stack for kernel in kernels)} bytes.",
         "",
     ]

@@ -27,9 +27,19 @@ HERE = Path(__file__).parent
 WARPS = 8  # of the widest block
 SMALL = 0.1  # a share of the traffic
 BATCHES = (1, 8, 32, 256)
-# (C, H, W): the bottlenecks of ResNet-50 as in the paper, those of ResNet-18, CIFAR's, a detector's feature map
+# (C, H, W): the bottlenecks of ResNet-50 as in the paper, those of ResNet-18, CIFAR's, a detector's feature map, and
+# rows of an odd length in groups that are wider than a block
 PAPER = ((256, 56, 56), (512, 28, 28), (1024, 14, 14), (2048, 7, 7))
-OTHERS = ((64, 56, 56), (128, 28, 28), (256, 14, 14), (256, 32, 32), (512, 16, 16), (1024, 8, 8), (256, 200, 336))
+OTHERS = (
+    (64, 56, 56),
+    (128, 28, 28),
+    (256, 14, 14),
+    (256, 32, 32),
+    (512, 16, 16),
+    (1024, 8, 8),
+    (256, 200, 336),
+    (256, 17, 19),
+)
 LAYOUTS = ("nchw", "nhwc")
 ELEMENT_SIZES = {"bfloat16": 2, "float32": 4, "float64": 8}  # float16 has bfloat16's grids
 

@@ -31,40 +31,43 @@ __global__ void __launch_bounds__(kThreads, kBlocks) gate_kernel(const GateArgum
   const Tile<V, STRADDLE> tile(a.tiling, a.first_sample, 0, a.tiling.run);
   RawColumns<T, V> column;
   tile.template load_columns<T>(a.column, a.tiling.columns, column);
-  bool raw = true;
-  const int step = a.tiling.group_rows;
   Walk<T> from = tile.template walk<T>(a.x);
   Walk<T> to = tile.template walk<T>(a.out);
   LogitWalk<T, STRADDLE> rows = tile.template walk_rows<T>(a.row);
-  for (int group = 0; tile.has(group); group += U * step) {
-    Pack<T, V> packs[U];
-    RawLogit<T> first[U], second[U];
+  Pack<T, V> packs[U];
+  RawLogit<T> first[U], second[U];
+  int left = tile.own_groups(a.tiling, tile.groups(a.tiling));
+  const auto load = [&](int left) {
 #pragma unroll
     for (int u = 0; u < U; ++u) {
-      if (!tile.has(group + u * step)) continue;
+      if (u >= left) continue;
       packs[u] = from.template load<V>(u);
       rows.load(u, first[u], second[u]);
     }
-    if (raw)
-      column.widen(a.column.float32, a.column.wide), raw = false;  // they have arrived behind the first loads of x
+    from.advance(U);
+    rows.advance(U);
+  };
+  load(left);
+  column.widen(a.column.float32, a.column.wide);  // they have arrived behind the first loads of x
+  scale_columns<C>(column);
+  for (; left > 0; left -= U) {
 #pragma unroll
     for (int u = 0; u < U; ++u) {
-      if (!tile.has(group + u * step)) continue;
-      const A row = widen_logit<T>(first[u], a.row.float32);
-      const A next_row = STRADDLE ? widen_logit<T>(second[u], a.row.float32) : row;
+      if (u >= left) continue;
+      const A row = scale_row<T, C>(widen_logit<T>(first[u], a.row.float32));
+      const A next_row = STRADDLE ? scale_row<T, C>(widen_logit<T>(second[u], a.row.float32)) : row;
       A x[V];
       packs[u].widen(x);
 #pragma unroll
       for (int i = 0; i < V; ++i) {
-        const A logit = STRADDLE && i >= tile.in_row ? next_row : row;
-        x[i] = x[i] + x[i] * sigmoid<T>(combine<C>(logit, column[i]));
+        const A logit = tile.straddles(i) ? next_row : row;
+        x[i] = x[i] + x[i] * sigmoid<T>(combine<T, C>(logit, column[i]));
       }
       packs[u].narrow(x);
       to.template store<V>(u, packs[u]);
     }
-    from.advance(U);
     to.advance(U);
-    rows.advance(U);
+    load(left - U);
   }
 }
 

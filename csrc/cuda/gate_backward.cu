@@ -51,7 +51,7 @@ __global__ void __launch_bounds__(kThreads, resident_blocks<STRADDLE, C>())
     store_result<T>(a.drow, sample * a.tiling.rows + row, sum);
   };
   const auto final_column = [&](int64_t sample, int64_t column, A sum) {
-    store_result<T>(a.dcolumn, sample * a.tiling.columns + column, sum);
+    store_result<T>(a.dcolumn, sample * a.tiling.columns + column, C == Combine::product ? sum * (1 / kScale<T>) : sum);
   };
   RawColumns<T, V> column;
   bool raw = true;
@@ -65,52 +65,66 @@ __global__ void __launch_bounds__(kThreads, resident_blocks<STRADDLE, C>())
     Walk<T> from_x = tile.template walk<T>(a.x);
     Walk<T> to_dx = tile.template walk<T>(a.dx);
     LogitWalk<T, STRADDLE> rows = tile.template walk_rows<T>(a.row);
-    for (int g = 0; g * step < tile.rows; g += kUnroll) {
-#pragma unroll 1
-      for (int b = 0; b < kUnroll; b += U) {
-        Pack<T, V> grads[U], packs[U];
-        RawLogit<T> first[U], second[U];
+    Pack<T, V> grads[U], packs[U];
+    RawLogit<T> first[U], second[U];
+    const int groups = tile.groups(a.tiling), own_groups = tile.own_groups(a.tiling, groups);
+    const auto load = [&](int left) {
 #pragma unroll
-        for (int u = 0; u < U; ++u) {
-          if (!tile.has((g + b + u) * step)) continue;
-          grads[u] = from_grad.template load<V>(u);
-          packs[u] = from_x.template load<V>(u);
-          rows.load(u, first[u], second[u]);
-        }
-        if (raw) column.widen(a.column.float32, a.column.wide), raw = false;  // they came behind the first loads of x
+      for (int u = 0; u < U; ++u) {
+        if (u >= left) continue;
+        grads[u] = from_grad.template load<V>(u);
+        packs[u] = from_x.template load<V>(u);
+        rows.load(u, first[u], second[u]);
+      }
+      from_grad.advance(U);
+      from_x.advance(U);
+      rows.advance(U);
+    };
+    load(own_groups);
+    if (raw) {  // they came behind the first loads of x
+      column.widen(a.column.float32, a.column.wide), raw = false;
+      scale_columns<C>(column);
+    }
+    for (int g = 0; g < groups; g += kBatch) {
+#pragma unroll 1
+      for (int b = 0; b < kBatch && g + b < groups; b += U) {
+        const int left = own_groups - g - b;
 #pragma unroll
         for (int u = 0; u < U; ++u) {
           A first_sum = 0, second_sum = 0;
-          if (tile.has((g + b + u) * step)) {
-            const A row = widen_logit<T>(first[u], a.row.float32);
-            const A next_row = STRADDLE ? widen_logit<T>(second[u], a.row.float32) : row;
+          if (u < left) {
+            const A row = scale_row<T, C>(widen_logit<T>(first[u], a.row.float32));
+            const A next_row = STRADDLE ? scale_row<T, C>(widen_logit<T>(second[u], a.row.float32)) : row;
             A grad[V], x[V];
             grads[u].widen(grad);
             packs[u].widen(x);
 #pragma unroll
             for (int i = 0; i < V; ++i) {
-              const bool straddles = STRADDLE && i >= tile.in_row;
+              const bool straddles = tile.straddles(i);
               const A logit = straddles ? next_row : row;
               A s, ds;
-              sigmoid<T>(combine<C>(logit, column[i]), s, ds);
-              const auto to_row = [&](A t) { (straddles ? second_sum : first_sum) += t; };
+              sigmoid<T>(combine<T, C>(logit, column[i]), s, ds);
+              const auto to_row = [&](A t, bool counts) {
+                if constexpr (STRADDLE) {  // chosen, not branched over: which sum it is for is a second condition
+                  (straddles ? second_sum : first_sum) += counts ? t : A(0);
+                } else if (counts) {
+                  first_sum += t;
+                }
+              };
               const auto to_column = [&](A t) { column_sums[i] += t; };
               share<C>(grad[i] * x[i] * ds, logit, column[i], to_row, to_column);
-              grad[i] = grad[i] * (A(1) + s);
+              grad[i] = grad[i] * (A(1) + s);  // grad + grad * s, fused, is NaN for an infinite grad where s is 0
             }
             grads[u].narrow(grad);
             to_dx.template store<V>(u, grads[u]);
           }
-          put_row(shared, g / kUnroll % 2, b + u, first_sum, second_sum);
+          put_row(shared, b + u, first_sum, second_sum);
         }
-        from_grad.advance(U);
-        from_x.advance(U);
         to_dx.advance(U);
-        rows.advance(U);
+        load(left - U);
       }
-      column_sums.end_batch();
-      __syncthreads();
-      add_rows(shared, g / kUnroll % 2, tile, a.tiling, g * step, [&](int64_t row, A sum) {
+      column_sums.end_batch(kBatch);
+      add_rows(shared, tile, a.tiling, g * step, [&](int64_t row, A sum) {
         emit_row(a.work, tile, a.tiling, row, sum, final_row);
       });
     }

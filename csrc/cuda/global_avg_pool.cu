@@ -11,6 +11,9 @@ namespace {
 // Blocks resident on a multiprocessor: 80 registers; 4 loads of 16 bytes per thread: 48 KB in flight
 constexpr int kBlocks = 3;
 
+// Loads in flight per thread.
+constexpr int kFlight = 4;
+
 struct PoolArguments {
   Tiling tiling;
   int64_t first_sample;
@@ -22,7 +25,7 @@ struct PoolArguments {
 template <typename T, int V, bool STRADDLE, bool ROWS>
 __global__ void __launch_bounds__(kThreads, kBlocks) global_avg_pool_kernel(const PoolArguments a) {
   using A = Compute<T>;
-  constexpr int U = kUnroll;  // loads in flight per thread
+  constexpr int U = kFlight;
   const SharedSums<A, V, STRADDLE> shared;
   const auto final_mean = [&](int64_t sample, int64_t index, A sum) {
     const int64_t vector = ROWS ? a.tiling.rows : a.tiling.columns;
@@ -36,40 +39,41 @@ __global__ void __launch_bounds__(kThreads, kBlocks) global_avg_pool_kernel(cons
     if (tile.rows <= 0) break;
     ColumnSums<T, V> column_sums;
     Walk<T> from = tile.template walk<T>(a.x);
-    int buffer = 0;
-#pragma unroll 1
-    for (int batch = 0; batch < tile.rows; batch += kUnroll * step) {
+    const int groups = tile.groups(a.tiling), own_groups = tile.own_groups(a.tiling, groups);
+    const auto add = [&](int done, int to) {  // of the next U groups, when so many are done
+      const int left = own_groups - done;
       Pack<T, V> packs[U];
 #pragma unroll
       for (int u = 0; u < U; ++u) {
-        if (tile.has(batch + u * step)) packs[u] = from.template load<V, true>(u);
+        if (u < left) packs[u] = from.template load<V, true>(u);
       }
       from.advance(U);
 #pragma unroll
       for (int u = 0; u < U; ++u) {
         A first_sum = 0, second_sum = 0;
-        if (tile.has(batch + u * step)) {
+        if (u < left) {
           A x[V];
           packs[u].widen(x);
 #pragma unroll
           for (int i = 0; i < V; ++i) {
-            if constexpr (ROWS) (STRADDLE && i >= tile.in_row ? second_sum : first_sum) += x[i];
+            if constexpr (ROWS) (tile.straddles(i) ? second_sum : first_sum) += x[i];
             if constexpr (!ROWS) column_sums[i] += x[i];
           }
         }
-        if constexpr (ROWS) put_row(shared, buffer, u, first_sum, second_sum);
+        if constexpr (ROWS) put_row(shared, to + u, first_sum, second_sum);
       }
-      if constexpr (ROWS) {
-        __syncthreads();
-        add_rows(shared, buffer, tile, a.tiling, batch, [&](int64_t row, A sum) {
+    };
+    if constexpr (ROWS) {
+      for (int g = 0; g < groups; g += kBatch) {
+#pragma unroll 1
+        for (int b = 0; b < kBatch && g + b < groups; b += U) add(g + b, b);
+        add_rows(shared, tile, a.tiling, g * step, [&](int64_t row, A sum) {
           emit_row(a.work, tile, a.tiling, row, sum, final_mean);
         });
-        buffer ^= 1;
-      } else {
-        column_sums.end_batch();
       }
-    }
-    if constexpr (!ROWS) {
+    } else {
+#pragma unroll 1
+      for (int g = 0; g < groups; g += U) add(g, 0), column_sums.end_batch(U);
       const Tile<V, STRADDLE> end(a.tiling, a.first_sample, split, 1, opaque(blockIdx.x));
       emit_columns(shared, a.work, end, a.tiling, column_sums.total(), final_mean);
     }
@@ -107,7 +111,7 @@ void launch(const PoolCall& call, const Target& target) {
     for_access<T>(access, [&](auto vector, auto straddle) {
       const auto kernel = of_rows ? global_avg_pool_kernel<T, vector.value, straddle.value, true>
                                   : global_avg_pool_kernel<T, vector.value, straddle.value, false>;
-      const Work work{access, size * access.vector, maps, kUnroll, sum_size, of_rows, !of_rows};
+      const Work work{access, size * access.vector, maps, kFlight, sum_size, of_rows, !of_rows};
       const Tiling t = fit(reinterpret_cast<const void*>(kernel), call.extent, work, target, shared);
       launch(
           kernel, PoolArguments{t, 0, course(call.x, t, size), call.means, reserve(t, work, target)}, target,

@@ -121,6 +121,31 @@ def test_gradients_at_the_edge_of_the_numbers(ops: torch._ops._OpNamespace, case
     edges.check(case, *gradients)
 
 
+@pytest.mark.parametrize("dtype", (torch.bfloat16, torch.float16), ids=str)
+@pytest.mark.parametrize(
+    ("combine", "one", "other"),
+    (
+        *(("sum", one, other) for one, other in ((-3e38, 3e38), (3e38, 3e38), (1e5, 1 - 1e5), (-999.5, 1001.0))),
+        *(("product", one, other) for one, other in ((3e38, 1e-38), (-3e38, 1e-38), (1e20, 1e20))),
+        ("max", -3e38, 0.5),
+    ),
+)
+def test_huge_logits_in_float32_meet(
+    ops: torch._ops._OpNamespace, combine: str, one: float, other: float, dtype: torch.dtype
+) -> None:
+    """What they have been multiplied by must not overflow, and goes out again where they cancel."""
+    x = torch.ones(1, 8, 4, 4, dtype=dtype)
+    for of_channels, of_positions in ((one, other), (other, one)):
+        channel, spatial = torch.full((1, 8), of_channels), torch.full((1, 4, 4), of_positions)
+        wide = (x.double(), channel.double(), spatial.double())
+        same_up_to_rounding(ops.gate(x, channel, spatial, combine), reference.gate(*wide, combine))
+        dx, *gradients = ops.gate_backward(x, x, channel, spatial, combine)
+        expected = reference.gate_backward(wide[0], *wide, combine)
+        same_up_to_rounding(dx, expected[0])
+        for actual, exact in zip(gradients, expected[1:], strict=True):
+            torch.testing.assert_close(actual.double(), exact, rtol=2**-7, atol=1e-30)
+
+
 def test_bad_arguments_are_refused(ops: torch._ops._OpNamespace) -> None:
     x, channel, spatial = torch.ones(2, 3, 4, 5), torch.ones(2, 3), torch.ones(2, 4, 5)
     for arguments in (

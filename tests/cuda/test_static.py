@@ -45,6 +45,12 @@ def built(folder: str, architectures: str) -> Path:
         raise
 
 
+def test_the_longest_way_takes_one_side_of_a_fork_and_each_loop_once() -> None:
+    fork = ("0000: @P0 BRA 0x30", "0010: FADD", "0020: BRA 0x50", "0030: FMUL", "0040: FMUL", "0050: EXIT")
+    assert cuda_kernels.longest_way(fork) == 4
+    assert cuda_kernels.longest_way((*fork[:5], "0050: @P1 BRA 0x30", "0060: @!P2 BRA 0x0")) == 5
+
+
 @pytest.fixture(scope="module")
 def library() -> Path:
     """For two architectures at least; ninja keeps the objects for the next time."""
@@ -92,7 +98,9 @@ def test_16_bit_kernels_use_the_hardware_exponential(kernels: list) -> None:
         if kernel.operation == "gate" and kernel.dtype in ("bfloat16", "float16") and kernel.vector > 1:
             body = " ".join(kernel.loop())
             elements = len(kernel.loads(kernel.loop())) * kernel.vector
-            assert body.count("MUFU.EX2") == elements and body.count("MUFU.RCP") == elements
+            copies = body.count("MUFU.RCP") // elements  # two where the assembler has made one for each dtype of logits
+            assert copies in (1, 2)
+            assert body.count("MUFU.EX2") == body.count("MUFU.RCP") == copies * elements
 
 
 def logits_waited_for(instructions: tuple[str, ...]) -> list[str]:

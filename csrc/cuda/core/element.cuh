@@ -175,6 +175,8 @@ struct RawColumns {
     }
   }
 
+  __device__ __forceinline__ void set(int i, Compute<T> logit) { words[i] = bits<RawLogit<T>>(logit); }
+
   __device__ __forceinline__ Compute<T> operator[](int i) const { return bits<Compute<T>>(words[i]); }
 };
 

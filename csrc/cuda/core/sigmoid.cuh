@@ -19,44 +19,69 @@ __device__ __forceinline__ A maximum(A a, A b) {
   return a > b || a != a ? a : b;
 }
 
-template <Combine C, typename A>
+/// Where results have 16 bits, combined logits come multiplied by log2(e) / 2: under "sum" and "product" the logits
+/// themselves do, once when they are loaded. Only half of log2(e), so that none overflows by it: a sum of huge ones
+/// cancels, and a huge one times a tiny one is what it is. A sum is as exact as that of logits rounded to float32 once
+/// more: no less than eager's where they are numbers in 16 bits, or below 10^5. Under "max" they are compared as they
+/// are.
+template <typename T>
+constexpr Compute<T> kScale = sizeof(T) == 2 ? 0.72134752f : 1;
+
+/// A logit so multiplied, once and for all: fused into a sum that follows, a logit would not cancel its negative.
+template <typename T>
+__device__ __forceinline__ Compute<T> scale(Compute<T> logit) {
+  if constexpr (sizeof(T) == 2) return __fmul_rn(kScale<T>, logit);
+  return logit;
+}
+
+template <typename T, Combine C>
+__device__ __forceinline__ Compute<T> scale_row(Compute<T> logit) {
+  return C == Combine::max ? logit : scale<T>(logit);
+}
+
+template <Combine C, typename T, int V>
+__device__ __forceinline__ void scale_columns(RawColumns<T, V>& column) {
+  if constexpr (C == Combine::sum) {
+#pragma unroll
+    for (int i = 0; i < V; ++i) column.set(i, scale<T>(column[i]));
+  }
+}
+
+/// kScale times the combined logits, of such.
+template <typename T, Combine C, typename A = Compute<T>>
 __device__ __forceinline__ A combine(A row, A column) {
   if constexpr (C == Combine::sum) return row + column;
   if constexpr (C == Combine::product) return row * column;
-  if constexpr (C == Combine::max) return maximum(row, column);
+  if constexpr (C == Combine::max) return kScale<T> * maximum(row, column);
 }
 
-/// Calls `to_row` and `to_column` with what the gradient t of combine(row, column) is for each of them. Under "max" the loser
-/// gets nothing, and on a tie each gets half, as from torch.maximum; a NaN loses to none.
+/// Calls `to_row(part, counts)` and `to_column` with what the gradient t of the combined logits is for each of them;
+/// under "product" kScale times it for the column. Under "max" the loser gets nothing, and on a tie each gets half, as
+/// from torch.maximum; a NaN loses to none.
 template <Combine C, typename A, typename ToRow, typename ToColumn>
 __device__ __forceinline__ void share(A t, A row, A column, ToRow to_row, ToColumn to_column) {
-  if constexpr (C == Combine::sum) to_row(t), to_column(t);
-  if constexpr (C == Combine::product) to_row(t * column), to_column(t * row);
+  if constexpr (C == Combine::sum) to_row(t, true), to_column(t);
+  if constexpr (C == Combine::product) to_row(t * column, true), to_column(t * row);
   if constexpr (C == Combine::max) {
     if (row == column) t *= A(0.5);
-    if (!(row < column)) to_row(t);
+    to_row(t, !(row < column));
     if (!(row > column)) to_column(t);
   }
 }
 
-/// exp(z). Results in 16 bits need no more than the hardware's approximation (2^-22 relative for |z| < 2); float32 takes
-/// the exact function, so that its error is not above eager's.
-template <typename T>
-__device__ __forceinline__ Compute<T> exponential(Compute<T> z) {
-  if constexpr (sizeof(T) == 8) {
-    return exp(z);
-  } else if constexpr (sizeof(T) == 4) {
-    return expf(z);
-  } else {
+/// 2^-y by the hardware's approximation (2^-22 relative for |y| < 2).
+__device__ __forceinline__ float power_of_half(float y) {
 #ifdef __CUDA_ARCH__
-    float y;
-    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(z * 1.4426950408889634f));
-    return y;
+  float power;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(power) : "f"(-y));
+  return power;
 #else
-    return expf(z);
+  return exp2f(-y);
 #endif
-  }
 }
+
+__device__ __forceinline__ float exponential(float z) { return expf(z); }
+__device__ __forceinline__ double exponential(double z) { return exp(z); }
 
 /// 1 / y for y >= 1: the hardware's reciprocal (1 ulp) in float32.
 __device__ __forceinline__ float reciprocal(float y) {
@@ -71,20 +96,27 @@ __device__ __forceinline__ float reciprocal(float y) {
 
 __device__ __forceinline__ double reciprocal(double y) { return 1.0 / y; }
 
+/// sigmoid(z / kScale). Results in 16 bits need no more than the hardware's approximation; float32 takes the exact function,
+/// so that its error is not above eager's.
 template <typename T>
 __device__ __forceinline__ Compute<T> sigmoid(Compute<T> z) {
-  return reciprocal(Compute<T>(1) + exponential<T>(-z));
+  if constexpr (sizeof(T) == 2) {
+    const float root = power_of_half(z);
+    return reciprocal(fmaf(root, root, 1.0f));
+  } else {
+    return reciprocal(Compute<T>(1) + exponential(-z));
+  }
 }
 
-/// sigmoid(z) and its derivative. For results in 16 bits s - s^2, which is off by 2^-24 at most; else from exp(-|z|), which
-/// neither overflows nor loses the derivative to cancellation.
+/// sigmoid(z / kScale) and its derivative. For results in 16 bits s - s^2, which is off by 2^-24 at most; else from exp(-|z|),
+/// which neither overflows nor loses the derivative to cancellation.
 template <typename T>
 __device__ __forceinline__ void sigmoid(Compute<T> z, Compute<T>& value, Compute<T>& derivative) {
   if constexpr (sizeof(T) == 2) {
     value = sigmoid<T>(z);
     derivative = value - value * value;
   } else {
-    const Compute<T> e = exponential<T>(z < 0 ? z : -z);
+    const Compute<T> e = exponential(z < 0 ? z : -z);
     const Compute<T> r = reciprocal(Compute<T>(1) + e);
     value = z < 0 ? e * r : r;
     derivative = e * r * r;

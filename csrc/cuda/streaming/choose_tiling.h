@@ -114,10 +114,11 @@ inline double filled(const Tiling& t, const Work& w, const Device& d, int reside
   return waves * block_time(t, w, d, resident) / walk_time(t, w, d, resident);
 }
 
-/// Whether there is a batch of work for each thread that the device can hold.
+/// Whether there are a few groups for each thread that the device can hold.
 inline bool can_fill(const Tiling& t, const Work& w, const Device& d, int resident) {
   const int64_t threads = int64_t(resident) * d.multiprocessors * t.threads;
-  return t.samples * t.rows * t.columns / w.access.vector >= threads * kUnroll;
+  constexpr int groups = 4;
+  return t.samples * t.rows * t.columns / w.access.vector >= threads * groups;
 }
 
 inline double call_time(const Tiling& t, const Work& w, const Device& d, int resident) {
@@ -157,8 +158,9 @@ inline double weight(const Tiling& t, const Work& w, const Device& d) {
 /// The slots of a group, in whole warps, and the lanes that add up a row.
 inline void set_threads(Tiling& t, const Work& w) {
   t.threads = ceil_div(int64_t(t.slab_slots) * (w.access.straddle ? 1 : t.group_rows), 32) * 32;
+  t.inverse_group_rows = ceil_div(1 << 20, t.group_rows);
   t.lanes_log2 = 0;
-  while (t.lanes_log2 < 5 && (kUnroll * int64_t(t.group_rows) << (t.lanes_log2 + 1)) <= t.threads) ++t.lanes_log2;
+  while (t.lanes_log2 < 5 && (kBatch * int64_t(t.group_rows) << (t.lanes_log2 + 1)) <= t.threads) ++t.lanes_log2;
 }
 
 /// f(tiling) for groups that fit into a block of at most `threads` threads; splits and runs are left open.
@@ -177,7 +179,13 @@ void for_groups(const Extent& extent, const Work& w, int threads, F&& f) {
     for (int64_t units = 1; units * slots <= threads && (units - 1) * unit < extent.rows; ++units) {
       with(units * unit, units * slots, 1);
     }
-    if (slots > threads) with(unit, ceil_div(slots, ceil_div(slots, threads)), ceil_div(slots, threads));
+    // Cut into slabs, whole warps of each: a few rows more can leave fewer lanes idle.
+    constexpr int most_slabs = 4;
+    for (int64_t units = 1; slots > threads && (units - 1) * unit < extent.rows; ++units) {
+      const int slabs = ceil_div(units * slots, threads);
+      if (units > 1 && slabs > most_slabs) break;
+      with(units * unit, ceil_div(units * slots, slabs), slabs);
+    }
     return;
   }
   // Slabs are whole lines of 128 bytes, at least two; a row that fits may also be left whole.

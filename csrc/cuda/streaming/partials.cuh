@@ -29,9 +29,9 @@ struct SharedSums {
 
   __device__ Arrived& arrived() const { return *static_cast<Arrived*>(shared_memory()); }
 
-  /// (first or second, buffer, group, slot): two buffers, so that one barrier per batch will do.
-  __device__ __forceinline__ A& row_slot(int which, int buffer, int group, int slot) const {
-    return memory[((which * 2 + buffer) * kUnroll + group) * blockDim.x + slot];
+  /// (first or second, group, slot)
+  __device__ __forceinline__ A& row_slot(int which, int group, int slot) const {
+    return memory[(which * kBatch + group) * blockDim.x + slot];
   }
 
   __device__ const A* columns() const { return memory; }

@@ -35,15 +35,13 @@ template <typename T, bool STRADDLE>
 struct LogitWalk {
   const char* at;
   int64_t group;
-  int64_t step;    // from a row's to the next row's
-  bool straddles;  // the slot has elements of that, too
+  int64_t next;  // from a row's to that of the row in which the slot ends
   bool float32;
 
   __device__ __forceinline__ void load(int groups, RawLogit<T>& first, RawLogit<T>& second) const {
     const char* from = at + groups * group;
     first = load_logit<T>(from, float32);
-    if constexpr (STRADDLE)
-      second = load_logit<T>(straddles ? from + step : from, float32);  // a copy of `first` would wait for its load
+    if constexpr (STRADDLE) second = load_logit<T>(from + next, float32);  // a copy of `first` would wait for its load
   }
 
   __device__ __forceinline__ void advance(int groups) { at += groups * group; }
@@ -94,8 +92,19 @@ struct Tile {
     reach = busy ? rows - row : 0;
   }
 
+  /// How many groups the splits have.
+  __device__ int groups(const Tiling& t) const { return (rows + t.group_rows - 1) / t.group_rows; }
+
+  /// In how many of those, from the first on, this thread has elements.
+  __device__ int own_groups(const Tiling& t, int groups) const {
+    return reach <= 0 ? 0 : groups - (has((groups - 1) * t.group_rows) ? 0 : 1);
+  }
+
   /// Whether this thread has elements in the group that begins at row `group` of the splits.
   __device__ bool has(int group) const { return group < reach; }
+
+  /// Whether its i-th element, from 0, is in the next row.
+  __device__ bool straddles(int i) const { return STRADDLE && i > 0 && i >= in_row; }
 
   template <typename T>
   __device__ Walk<T> walk(const Course& m) const {
@@ -106,7 +115,7 @@ struct Tile {
   template <typename T>
   __device__ LogitWalk<T, STRADDLE> walk_rows(const LogitCourse& m) const {
     const char* at = static_cast<const char*>(m.data);
-    return {at + sample * m.sample + (first_row + row) * m.step, m.group, m.step, in_row < V, m.float32};
+    return {at + sample * m.sample + (first_row + row) * m.step, m.group, in_row < V ? m.step : 0, m.float32};
   }
 
   /// The logits of this slot's columns as they lie in memory, in as few loads as that allows.

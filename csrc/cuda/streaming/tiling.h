@@ -21,7 +21,7 @@ namespace bam_fused::cuda {
 
 constexpr int kThreads = 256;  // the widest block
 constexpr int kWarps = kThreads / 32;
-constexpr int kUnroll = 4;  // groups between two exchanges of row sums; a split is a multiple of that
+constexpr int kBatch = 8;  // groups between two exchanges of row sums
 
 struct Tiling {
   int64_t samples, rows, columns;
@@ -32,9 +32,13 @@ struct Tiling {
   int splits;
   int run, runs;  // consecutive splits that one block walks, at most 2^30 rows, and the blocks that takes
   int threads;
-  int lanes_log2;  // a row sum is added up by 2^lanes_log2 neighbouring lanes
+  int lanes_log2;          // a row sum is added up by 2^lanes_log2 neighbouring lanes
+  int inverse_group_rows;  // 2^20 over that, rounded up
 
   __host__ __device__ int split_rows() const { return split_groups * group_rows; }
+
+  /// index / group_rows of a row of a batch: of fewer than 8 * 2^8, which 2^20 is enough for.
+  __host__ __device__ int group_of(int index) const { return index * inverse_group_rows >> 20; }
 
   /// Whether all slots that meet a column lie in one slab. `straddle`: of an access across rows.
   __host__ __device__ bool private_columns(bool straddle) const { return !straddle || slabs == 1; }

@@ -28,6 +28,7 @@ struct alignas(16) uint4 {
   unsigned x, y, z, w;
 };
 
+inline float __fmul_rn(float a, float b) { return a * b; }
 inline float2 make_float2(float x, float y) { return {x, y}; }
 inline uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w) { return {x, y, z, w}; }
 
