@@ -1,6 +1,8 @@
 // The operator branches on the CPU: both branches of a BAM in a training step, from pooled vector and reduction to the logits.
 #include "branches.h"
 
+#include <algorithm>
+#include <cstring>
 #include <tuple>
 
 #include "kernels/bam.h"
@@ -152,16 +154,19 @@ class BranchesForward {
   Tensor channel_logits, spatial_logits, saved, statistics;
 
  private:
-  // What is saved has the same bits in every run: zeros where rows or vectors fill no line.
+  // What is saved has the same bits in every run: zeros where rows or vectors fill no line. Vectors follow what they are of.
   void clear_gaps() {
-    const int64_t unit = 64 / compute_bytes(pooled_);
-    bool gaps = samples_ * positions_ % kMostFolds != 0;
-    for (const auto* branch : {&branches_.channel, &branches_.spatial}) {
-      for (const BranchLayer& layer : *branch) {
-        gaps = gaps || (layer.outputs % unit != 0 && &layer != &branches_.spatial.back());
+    const int64_t unit = kLine / compute_bytes(pooled_);
+    const auto& spatial = branches_.spatial;
+    if (std::any_of(spatial.begin(), spatial.end() - 1, [&](const BranchLayer& l) { return l.outputs % unit != 0; })) {
+      torch::stable::zero_(saved);
+    }
+    for (const auto* branch : {&kept_.channel, &kept_.spatial}) {
+      for (const Kept& kept : *branch) {
+        const int64_t last_line = kept.before == kept.vectors.memory ? 0 : kLine;
+        std::memset(kept.vectors.memory - last_line, 0, static_cast<size_t>(last_line + 4 * kept.vectors.bytes));
       }
     }
-    if (gaps) torch::stable::zero_(saved);
   }
 
   void run_channel() {

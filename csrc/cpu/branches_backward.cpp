@@ -51,12 +51,18 @@ class BranchesBackward {
         width_(reduced.size(3)),
         kept_(kept_layers(branches, pooled, reduced, saved.data_ptr())),
         reduction_(features_of(reduced)),
-        space_(pooled) {
+        space_(pooled),
+        gradients_(wanted.size()) {
     require(saved.numel() == kept_.numbers, "saved must come from these layers");
-    for (size_t i = 0; i < wanted.size(); ++i) gradients.push_back(workspace(pooled, {0}));
   }
 
-  std::vector<Tensor> gradients;
+  std::vector<Tensor> gradients() const {
+    std::vector<Tensor> all = gradients_;
+    for (Tensor& gradient : all) {
+      if (!gradient.defined()) gradient = workspace(pooled_, {0});
+    }
+    return all;
+  }
 
   // Back through the channel branch: the gradient of the pooled vector.
   Tensor through_channel(const Tensor& given) {
@@ -118,7 +124,7 @@ class BranchesBackward {
   bool wanted(int64_t place) const { return place >= 0 && wanted_[static_cast<size_t>(place)] != 0; }
 
   Tensor& fresh_gradient(int64_t place, const Tensor& of) {
-    return gradients[static_cast<size_t>(place)] = torch::stable::new_empty(of, of.sizes(), compute_dtype(pooled_));
+    return gradients_[static_cast<size_t>(place)] = torch::stable::new_empty(of, of.sizes(), compute_dtype(pooled_));
   }
 
   // The sums that the gradient `grad` behind a layer of the spatial branch is asked for; no partials where that is none.
@@ -229,7 +235,7 @@ class BranchesBackward {
     const int64_t at = places_of(layer).weight;
     if (wanted(at)) {
       const LayerInput in = input(i);
-      gradients[static_cast<size_t>(at)] = convolution_weight_grad(pooled_, shape, in.features, in.finish, grad);
+      gradients_[static_cast<size_t>(at)] = convolution_weight_grad(pooled_, shape, in.features, in.finish, grad);
     }
     const ConvShape back{samples_, height_, width_, layer.outputs, layer.inputs, layer.dilation};
     const Tensor turned = turned_weight(layer);
@@ -255,6 +261,7 @@ class BranchesBackward {
   const KeptLayers kept_;
   const Features reduction_;
   Workspace space_;
+  std::vector<Tensor> gradients_;
 };
 
 std::tuple<Tensor, Tensor, std::vector<Tensor>> branches_backward(
@@ -272,7 +279,7 @@ std::tuple<Tensor, Tensor, std::vector<Tensor>> branches_backward(
   BranchesBackward backward(read, pooled, reduced, kept, wanted);
   const Tensor pooled_grad = backward.through_channel(aligned(channel_grad, pooled));
   const Tensor reduced_grad = backward.through_spatial(aligned(spatial_grad, pooled));
-  return {pooled_grad, reduced_grad, backward.gradients};
+  return {pooled_grad, reduced_grad, backward.gradients()};
 }
 
 }  // namespace

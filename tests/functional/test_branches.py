@@ -88,6 +88,13 @@ def test_relus_and_every_layout_of_the_reduction(poisoned, make):
             torch.testing.assert_close(ours, plain, rtol=1e-9, atol=1e-9)
 
 
+def test_what_is_saved_has_no_gaps(poisoned):
+    """Nothing is left of what fresh memory held: vectors and rows that fill no cache line, and those that do."""
+    for shape, channels in (((2, 16, 7, 5), 256), ((3, 20, 3, 2), 320), ((4, 16, 8, 8), 256)):
+        _, arguments = _problem(BAM.official(channels), shape, torch.float32)
+        assert torch.isfinite(KERNEL(*arguments)[2]).all()
+
+
 def test_gradients_that_are_not_wanted_are_empty():
     grads, (pooled, reduced, tensors, *layers) = _problem(BAM.official(32), (2, 2, 4, 4), torch.float32)
     *_, saved, _ = KERNEL(pooled, reduced, tensors, *layers)
