@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 
@@ -35,10 +36,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     try:
         status = options.run(options)
+        sys.stdout.flush()
     except (MissingExtra, BackendUnavailable, FileNotFoundError, ValueError) as failure:
         print(f"bam-fused: {failure}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130
+    except BrokenPipeError:  # `| head` has read what it wanted; what is left must not meet the pipe at exit either
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     assert isinstance(status, int)
     return status

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -54,6 +55,14 @@ def test_info_check_fails_where_no_fast_backend_runs(
 def test_python_minus_m() -> None:
     done = subprocess.run([sys.executable, "-m", "bam_fused", "--version"], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == f"bam_fused {__version__}"
+
+
+def test_info_to_a_reader_that_is_gone_leaves_no_trace() -> None:
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "w") as gone:
+        done = subprocess.run([sys.executable, "-m", "bam_fused", "info"], stdout=gone, stderr=subprocess.PIPE)
+    assert (done.returncode, done.stderr) == (141, b"")
 
 
 def test_the_command_line_imports_no_extra() -> None:
