@@ -88,9 +88,8 @@ def _differentiable_grads(
     ctx: Any, grad: Tensor, wanted: tuple[bool, ...], given: list[Tensor]
 ) -> tuple[Tensor | None, ...]:
     """The same by PyTorch's operators, from the beginning, so that autograd can go through them again."""
-    x, pooled, reduced, *tensors = inputs = [
-        t.view_as(t) for t in given
-    ]  # one may depend on another: not through these
+    inputs = [t.view_as(t) for t in given]  # one may depend on another: not through these
+    x, pooled, reduced, *tensors = inputs
     channel, spatial, _ = logits(pooled, reduced, tensors, *ctx.layers)
     out = reference.gate(x.to(compute_dtype(x)), channel, spatial, ctx.combine).to(x.dtype)
     asked = [t for t, is_wanted in zip(inputs, wanted, strict=True) if is_wanted]
