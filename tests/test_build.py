@@ -164,6 +164,22 @@ def test_one_wheel_serves_every_python(tmp_path):
         assert done.stdout.startswith(tag), done.stdout + done.stderr
 
 
+def test_an_editable_install_finds_the_objects_of_earlier_builds():
+    """It has a folder of its own otherwise, which is gone with it; a build of its own may have brought another torch."""
+    script = (
+        "import sys; sys.path.insert(0, 'csrc'); from building.command import COMMANDS, LIBRARIES\n"
+        "from building.toolchain import torch_folder; from setuptools import Distribution\n"
+        "plain, editable = (COMMANDS['build_ext'](Distribution()) for _ in range(2))\n"
+        "editable.editable_mode, editable.distribution.get_command_obj('build').build_temp = True, '/gone'\n"
+        "plain.ensure_finalized(); editable.ensure_finalized(); print(plain.build_temp, editable.build_temp)\n"
+        "kernels = [step for step in LIBRARIES['cpu']().compile if step.name]\n"
+        "print(len(kernels), sum(str(torch_folder()) in step.command for step in kernels))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    plain, editable, kernels, with_torch = done.stdout.split()
+    assert plain == editable and int(kernels) > 0 and with_torch == "0"
+
+
 NEWEST = {"GLIBC": (2, 28), "GLIBCXX": (3, 4, 24), "CXXABI": (1, 3, 11), "GCC": (7, 0, 0)}  # of manylinux_2_28
 
 

@@ -53,6 +53,11 @@ def build_requirements() -> list[str]:
 class BuildLibraries(build_ext):
     """build_ext that builds each Extension above with ninja and writes bam_fused/build_record.json beside the package."""
 
+    def finalize_options(self) -> None:
+        super().finalize_options()
+        if self.editable_mode:  # the front end's folder goes when it ends: what is compiled shall serve the next build
+            self.build_temp = f"build/temp.{self.plat_name}-{sys.implementation.cache_tag}"
+
     def run(self) -> None:
         mode = build_mode()
         record = {}

@@ -7,9 +7,10 @@ import platform
 from building.library import INTROSPECTION, Library, Step, shared_sources, sources
 from building.toolchain import (
     COMPILER_RUNTIME,
+    CSRC,
     compiler,
     introspection_flag,
-    prefix_maps,
+    prefix_map,
     quoted,
     stable_abi_flags,
     torch_folder,
@@ -35,7 +36,7 @@ def cpu_library() -> Library:
     """Every source in kernels/ once for each instruction set, without torch; the rest once."""
     cxx, torch = compiler(), torch_folder()
     flags = f"{FLAGS} -DBAM_X86_64" if X86_64 else FLAGS
-    command = f"{cxx} {flags} {prefix_maps(torch)}"
+    command = f"{cxx} {flags} {prefix_map(CSRC, 'csrc')}"
     kernels = sources("cpu/kernels", ".cpp")
     steps = [Step(f"{command} {more}", source, name) for name, more in instruction_sets().items() for source in kernels]
     said = introspection_flag(cxx, torch, flags)

@@ -12,10 +12,11 @@ from building.library import INTROSPECTION, Library, Step, shared_sources, sourc
 from building.old_glibc import libraries_to_link
 from building.toolchain import (
     COMPILER_RUNTIME,
+    CSRC,
     CannotBuild,
     compiler,
     introspection_flag,
-    prefix_maps,
+    prefix_map,
     quoted,
     stable_abi_flags,
     torch_folder,
@@ -97,9 +98,8 @@ def cuda_library() -> Library:
     nvcc_flags = f"-std=c++17 -O3 -Xcompiler=-fPIC,-fvisibility=hidden {gencode(archs)}"
     nvcc = f"{quoted(cuda / 'bin/nvcc')} -ccbin {shlex.split(cxx)[0]} {nvcc_flags}"
     steps = [Step(nvcc, source) for source in sources("cuda", ".cu")]
-    cxx_flags = (
-        f"{cxx} {FLAGS} -isystem {quoted(cuda / 'include')} {prefix_maps(torch)} {stable_abi_flags(torch, 'CUDA')}"
-    )
+    headers = f"-isystem {quoted(cuda / 'include')} {stable_abi_flags(torch, 'CUDA')}"
+    cxx_flags = f"{cxx} {FLAGS} {prefix_map(CSRC, 'csrc')} {headers}"
     said = introspection_flag(
         cxx,
         torch,

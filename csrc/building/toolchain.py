@@ -56,19 +56,20 @@ def quoted(path: Path | str) -> str:
     return shlex.quote(str(path)).replace("$", "$$")
 
 
-def prefix_maps(torch: Path) -> str:
-    """Flags that keep this machine's folders out of what is built: the same sources give the same bytes anywhere.
+def prefix_map(folder: Path, name: str) -> str:
+    """A flag that keeps this machine's folder out of what is built: the same sources give the same bytes anywhere.
 
     (nvcc names what is private to a file by a hash of the file's absolute path: kernels are the same bytes only when they
     are built in a folder of the same name.)
     """
-    return " ".join(quoted(f"-ffile-prefix-map={folder}={name}") for folder, name in ((CSRC, "csrc"), (torch, "torch")))
+    return quoted(f"-ffile-prefix-map={folder}={name}")
 
 
 def stable_abi_flags(folder: Path, dispatch_key: str) -> str:
-    """For a source that registers operators under this key."""
+    """For a source that registers operators under this key, with the headers of the torch in this folder."""
     target = f"0x{TORCH_TARGET[0]:02x}{TORCH_TARGET[1]:02x}000000000000"
-    return f"-DBAM_DISPATCH_KEY={dispatch_key} -DTORCH_TARGET_VERSION={target} -isystem {quoted(folder / 'include')}"
+    headers = f"-isystem {quoted(folder / 'include')} {prefix_map(folder, 'torch')}"
+    return f"-DBAM_DISPATCH_KEY={dispatch_key} -DTORCH_TARGET_VERSION={target} {headers}"
 
 
 def introspection_flag(cxx: str, folder: Path, flags: str, **more: str) -> str:
