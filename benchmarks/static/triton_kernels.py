@@ -14,6 +14,7 @@ import json
 import math
 import multiprocessing
 import re
+import struct
 import subprocess
 import tempfile
 from collections import Counter
@@ -28,6 +29,7 @@ import triton
 from grids import GPUS, Gpu
 from torch import Tensor
 from triton.backends.compiler import GPUTarget
+from triton.backends.nvidia.compiler import sm_arch_from_capability
 from triton.compiler import ASTSource
 
 from bam_fused.backends.triton.gate_backward import gate_backward_kernel
@@ -63,6 +65,10 @@ STREAMED_LOAD = r"ld\.global\.L1::evict_first\S*?(?:\.v(\d))?\.b(\d+)\s"  # x an
 SASS_LOAD = r"\bLDG\.E"  # the same in machine code
 STREAMED_SASS_LOAD = r"\bLDG\.E\.EF"
 STORE = r"st\.global\S*?(?:\.v(\d))?\.b(\d+)\s"
+
+
+Code = list[tuple[int, str]]
+"""A kernel's instructions, each with its address."""
 
 
 @dataclass(frozen=True)
@@ -111,40 +117,69 @@ def specialisation(launch: Launch, dtypes: tuple[torch.dtype, ...]) -> Specialis
     return Specialisation(signature, constants, tuple(aligned), launch.warps, launch.registers)
 
 
-def compiled_for(kernel: Any, what: Specialisation, element_bytes: int, capability: int) -> Compiled:
-    """Compile a kernel for a compute capability (90 is 9.0)."""
+def compiled_for(capability: int, wanted: list[tuple[Any, Specialisation, int]]) -> list[Compiled]:
+    """Compile kernels, each with the bytes of an element, for a compute capability (90 is 9.0)."""
+    made = [_compile(kernel, what, capability) for kernel, what, _ in wanted]
+    codes = _disassembled([_machine_code(one.asm["cubin"]) for one in made], capability)
+    return [
+        _read(one, code, kernel is gate_backward_kernel, "u_ptr" in what.signature, element_bytes)
+        for one, code, (kernel, what, element_bytes) in zip(made, codes, wanted, strict=True)
+    ]
+
+
+def _compile(kernel: Any, what: Specialisation, capability: int) -> Any:
     attributes = {(position,): [["tt.divisibility", VECTOR_BYTES]] for position in what.aligned}
     source = ASTSource(kernel, what.signature, what.constants, attributes)
     options = {"num_warps": what.warps, "maxnreg": what.registers}
-    compiled = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
-    said, ptx = _cuobjdump(compiled.asm["cubin"]), compiled.asm["ptx"]
-    registers, stack = _resources(said)
-    machine = Machine(said, "u_ptr" in what.signature)
-    streams = 2 if kernel is gate_backward_kernel else 1
-    loads = _widths(STREAMED_LOAD if "u_ptr" in what.signature else LOAD, ptx)
+    return triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
+
+
+def _read(compiled: Any, code: Code, two_streams: bool, streamed: bool, element_bytes: int) -> Compiled:
+    ptx = compiled.asm["ptx"]
+    registers, stack = _resources(compiled.asm["cubin"])
+    machine = Machine(code, streamed)
     return Compiled(
         registers,
         stack,
         compiled.metadata.shared,
-        machine.instructions_per_element(element_bytes, streams),
+        machine.instructions_per_element(element_bytes, 2 if two_streams else 1),
         machine.under_way(),
-        loads,
+        _widths(STREAMED_LOAD if streamed else LOAD, ptx),
         _widths(STORE, ptx),
     )
 
 
-def _cuobjdump(cubin: bytes) -> str:
-    """What cuobjdump, which Triton brings along, says of a kernel: its resources and its machine code."""
-    tool = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
-    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
-        file.write(cubin)
+def _said(tool: str, *arguments: str, about: bytes) -> str:
+    """What a tool of the CUDA toolkit, which Triton brings along, says of a file of these bytes."""
+    path = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / tool
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(about)
         file.flush()
-        command = [str(tool), "--dump-resource-usage", "--dump-sass", file.name]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        return subprocess.run([str(path), *arguments, file.name], capture_output=True, text=True, check=True).stdout
 
 
-def _resources(said: str) -> tuple[int, int]:
+def _machine_code(cubin: bytes) -> bytes:
+    """The section of an ELF file that holds its one kernel."""
+    (at,), (size, number, names) = struct.unpack_from("<Q", cubin, 0x28), struct.unpack_from("<HHH", cubin, 0x3A)
+    headers = [struct.unpack_from("<IIQQQQ", cubin, at + i * size) for i in range(number)]
+    strings = headers[names][4]
+    ((start, length),) = (
+        (start, length) for name, _, _, _, start, length in headers if cubin.startswith(b".text.", strings + name)
+    )
+    return cubin[start : start + length]
+
+
+def _disassembled(codes: list[bytes], capability: int) -> list[Code]:
+    """Many kernels' machine code at a time: the disassembler takes a third of a second to begin, and no time for one."""
+    architecture = sm_arch_from_capability(capability).replace("sm_", "SM")
+    text = _said("nvdisasm", "--binary", architecture, about=b"".join(codes))
+    lines = iter(re.findall(r"^\s*/\*([0-9a-f]{4,})\*/\s+(.*?);", text, re.MULTILINE))
+    return [[(int(at, 16), line) for at, line in itertools.islice(lines, len(code) // 16)] for code in codes]
+
+
+def _resources(cubin: bytes) -> tuple[int, int]:
     """Registers and stack bytes per thread."""
+    said = _said("cuobjdump", "--dump-resource-usage", about=cubin)
     found = re.search(r"REG:(\d+) STACK:(\d+)", said)
     if found is None:
         raise RuntimeError(f"cuobjdump says nothing of registers: {said}")
@@ -152,11 +187,9 @@ def _resources(said: str) -> tuple[int, int]:
 
 
 class Machine:
-    """A kernel's machine code, from what cuobjdump says of it; `streamed`: feature maps are loaded with a hint."""
+    """A kernel's machine code; `streamed`: feature maps are loaded with a hint."""
 
-    def __init__(self, said: str, streamed: bool) -> None:
-        lines = (re.match(r"\s*/\*([0-9a-f]{4,5})\*/\s+(.*?);", line) for line in said.splitlines())
-        sass = [(int(line[1], 16), line[2]) for line in lines if line]
+    def __init__(self, sass: Code, streamed: bool) -> None:
         last = max((i for i, (_, text) in enumerate(sass) if "EXIT" in text), default=len(sass) - 1)
         self._load = STREAMED_SASS_LOAD if streamed else SASS_LOAD
         self._sass = sass[: last + 1]  # what follows is padding
@@ -256,44 +289,40 @@ def in_flight(gpu: Gpu, launch: Launch, compiled: Compiled) -> int:
     return int(programs * 32 * launch.warps * compiled.under_way * in_use(launch))
 
 
-def records(
-    shapes: tuple[tuple[int, ...], ...] = SHAPES, capabilities: tuple[int, ...] = CAPABILITIES
-) -> Iterator[dict[str, Any]]:
-    """One record per kernel, shape, layout, dtype and architecture; kernels that are the same are compiled once."""
-    known: dict[Any, Compiled] = {}
-    cases = itertools.product(shapes, DTYPES, ("nchw", "nhwc"))
-    for shape, dtype, layout in cases:
-        for name, launch, dtypes in launches(shape, dtype, layout):
-            what = specialisation(launch, dtypes)
-            constants = {key: value for key, value in launch.values.items() if key.isupper()}
-            for capability in capabilities:
-                identity = name, capability, repr(what)
-                if identity not in known:
-                    known[identity] = compiled_for(launch.kernel, what, dtypes[0].itemsize, capability)
-                found, gpu = known[identity], DEVICES[capability]
-                streams = 0 if name == "sum_partials" else 2 if name == "gate_backward" else 1
-                yield {
-                    "kernel": name,
-                    "shape": shape,
-                    "dtype": str(dtype).removeprefix("torch."),
-                    "layout": layout,
-                    "capability": capability,
-                    "warps": launch.warps,
-                    "constants": constants,
-                    "in_flight": in_flight(gpu, launch, found) if streams else 0,
-                    "reads": streams * math.prod(shape) * dtype.itemsize // gpu.multiprocessors,
-                    **asdict(found),
-                }
-
-
-def _for_one(capability: int) -> list[dict[str, Any]]:
-    return list(records(capabilities=(capability,)))
+def records(capability: int) -> list[dict[str, Any]]:
+    """One record per kernel, shape, layout and dtype; kernels that are the same are compiled once."""
+    cases = [
+        (case, name, launch, specialisation(launch, dtypes), dtypes[0].itemsize)
+        for case in itertools.product(SHAPES, DTYPES, ("nchw", "nhwc"))
+        for name, launch, dtypes in launches(*case)
+    ]
+    wanted = {(name, repr(what)): (launch.kernel, what, size) for _, name, launch, what, size in cases}
+    compiled = dict(zip(wanted, compiled_for(capability, [*wanted.values()]), strict=True))
+    gpu, found = DEVICES[capability], []
+    for (shape, dtype, layout), name, launch, what, _ in cases:
+        streams = 0 if name == "sum_partials" else 2 if name == "gate_backward" else 1
+        became = compiled[name, repr(what)]
+        found.append(
+            {
+                "kernel": name,
+                "shape": shape,
+                "dtype": str(dtype).removeprefix("torch."),
+                "layout": layout,
+                "capability": capability,
+                "warps": launch.warps,
+                "constants": {key: value for key, value in launch.values.items() if key.isupper()},
+                "in_flight": in_flight(gpu, launch, became) if streams else 0,
+                "reads": streams * math.prod(shape) * dtype.itemsize // gpu.multiprocessors,
+                **asdict(became),
+            }
+        )
+    return found
 
 
 def all_records() -> list[dict[str, Any]]:
-    """Those of every shape and architecture, the architectures side by side on the cores there are."""
+    """Those of every architecture, side by side on the cores there are."""
     with ProcessPoolExecutor(usable_cores(), multiprocessing.get_context("spawn")) as pool:
-        return [record for found in pool.map(_for_one, CAPABILITIES) for record in found]
+        return [record for found in pool.map(records, CAPABILITIES) for record in found]
 
 
 def table(rows: list[dict[str, Any]]) -> str:
