@@ -76,11 +76,12 @@ def test_values_and_gradients(poisoned, dtype, format, compiled):
 
 @pytest.mark.parametrize("x_format", VIEWS)
 def test_every_view_of_x_and_gradient(poisoned, x_format):
-    for grad_format in VIEWS:
-        for shape, reduced in (((2, 12, 6, 10), 5), ((1, 3, 1, 5), 2), ((3, 1, 4, 4), 1)):
-            weight, bias = weights(shape[1], reduced)
-            x = feature_map(shape, torch.float32, x_format)
-            check(bam_fused.squeeze, x, weight, bias, _grads(shape, reduced, torch.float32, grad_format))
+    shapes = ((2, 12, 6, 10), 5), ((1, 3, 1, 5), 2), ((3, 1, 4, 4), 1)
+    for i, grad_format in enumerate(VIEWS, start=VIEWS.index(x_format)):  # the views of a pair see one of the shapes
+        shape, reduced = shapes[i % len(shapes)]
+        weight, bias = weights(shape[1], reduced)
+        x = feature_map(shape, torch.float32, x_format)
+        check(bam_fused.squeeze, x, weight, bias, _grads(shape, reduced, torch.float32, grad_format))
 
 
 @settings(max_examples=80, deadline=None)

@@ -66,9 +66,10 @@ def drawn_bam(generator: random.Random, x: torch.Tensor) -> tuple[Any, ...]:
 def drawn_arguments(generator: random.Random, name: str, samples: Samples) -> tuple[Any, ...]:
     if name == "bam":
         return drawn_bam(generator, drawn_map(generator, 1024))
-    convolves = name.startswith("dilated_conv")  # the small branch: from 1 to 128 channels
-    fewest = 2 if name.startswith("branches") else 1  # a norm over the batch refuses a single value
-    arguments = list(generator.choice(list(samples(drawn_map(generator, 128 if convolves else 1024, fewest)))))
+    convolves, branches = name.startswith("dilated_conv"), name.startswith("branches")
+    most_channels = 256 if convolves or branches else 1024  # in use such a map has at most 128
+    fewest = 2 if branches else 1  # a norm over the batch refuses a single value
+    arguments = list(generator.choice(list(samples(drawn_map(generator, most_channels, fewest)))))
     if convolves:
         at = next(i for i, one in enumerate(arguments) if type(one) is int)
         arguments[at] = generator.choice(DILATIONS)

@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.triton_interpret, pytest.mark.usefixtures("triton_back
 SHAPES = ((2, 16, 7, 7), (1, 24, 14, 14), (2, 5, 6, 10), (1, 3, 37, 41), (3, 17, 1, 1), (2, 1, 5, 3), (1, 640, 2, 2))
 
 drawn = settings(
-    max_examples=40,
+    max_examples=20,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],  # fixtures that only choose the backend
 )

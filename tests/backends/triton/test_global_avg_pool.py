@@ -16,7 +16,7 @@ from bam_fused.backends.triton import heuristics
 pytestmark = [pytest.mark.triton_interpret, pytest.mark.usefixtures("triton_backend")]
 
 drawn = settings(
-    max_examples=40,
+    max_examples=20,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],  # fixtures that only choose the backend
 )
