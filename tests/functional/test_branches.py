@@ -95,6 +95,15 @@ def test_what_is_saved_has_no_gaps(poisoned):
         assert torch.isfinite(KERNEL(*arguments)[2]).all()
 
 
+def test_statistics_of_equal_numbers_are_exact():
+    """Of a channel that is dead, a norm over the batch would blow up the rounding of its mean by 1 / sqrt(eps)."""
+    _, (pooled, _, *rest) = _problem(BAM.official(64).train(), (3, 4, 7, 5), torch.float32)
+    equal = torch.rand(1, 4, 1, 1)
+    *_, statistics = KERNEL(pooled, equal.expand(3, 4, 7, 5).contiguous(memory_format=torch.channels_last), *rest)
+    mean, variance = statistics[:, 4:8]  # behind the 4 of the channel branch
+    assert torch.equal(mean, equal.flatten().double()) and not variance.any()
+
+
 def test_gradients_that_are_not_wanted_are_empty():
     grads, (pooled, reduced, tensors, *layers) = _problem(BAM.official(32), (2, 2, 4, 4), torch.float32)
     *_, saved, _ = KERNEL(pooled, reduced, tensors, *layers)

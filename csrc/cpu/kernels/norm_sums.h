@@ -50,9 +50,10 @@ template <class A> void norm_statistics(const NormStatisticsArguments& a, int64_
       [&](const Chunk& chunk, const A* in) {
         A* means = (A*)a.partials + chunk.index * 2 * columns;
         for_columns<A>(columns, [&](int64_t k, auto part) {
+          const Vec<A> first = load(in + k, part);  // about it, so that the mean of equal numbers is exact
           const auto total = sum_rows<A, 1>(
-              chunk.rows, [&](int64_t row, Vec<A>* sums) { sums[0] += load(in + row * stride + k, part); });
-          const Vec<A> mean = total.sum[0] / A(chunk.rows);
+              chunk.rows, [&](int64_t row, Vec<A>* sums) { sums[0] += load(in + row * stride + k, part) - first; });
+          const Vec<A> mean = first + total.sum[0] / A(chunk.rows);
           const auto squares = sum_rows<A, 1>(chunk.rows, [&](int64_t row, Vec<A>* sums) {
             const Vec<A> distance = load(in + row * stride + k, part) - mean;
             sums[0] += distance * distance;
