@@ -1,16 +1,31 @@
 #include "instruction_set.h"
 
+#ifdef BAM_X86_64
+#include <cpuid.h>
+#endif
+
 #include <atomic>
 
 #include "kernels/kernel.h"
 
 namespace bam_fused::cpu {
 
+#ifdef BAM_X86_64
+namespace {
+
+bool converts_float16() {  // which Clang's __builtin_cpu_supports does not know before 16
+  unsigned a, b, c, d;
+  return __get_cpuid(1, &a, &b, &c, &d) != 0 && (c & bit_F16C) != 0;
+}
+
+}  // namespace
+#endif
+
 std::vector<InstructionSet> runnable_instruction_sets() {
   std::vector<InstructionSet> sets;
 #ifdef BAM_X86_64
   __builtin_cpu_init();
-  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && converts_float16();
   const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
   if (avx512) sets.push_back(InstructionSet::avx512);

@@ -104,14 +104,28 @@ inline Vec<float> load(const Float16* p) { return (Vec<float>)_mm256_cvtph_ps(_m
 inline void store(Float16* p, Vec<float> v) {
   _mm_storeu_si128((__m128i*)p, _mm256_cvtps_ph((__m256)v, _MM_FROUND_TO_NEAREST_INT));
 }
-#else
+#else  // in integers: compilers before GCC 12 and Clang 15 have no _Float16 for x86
 inline Vec<float> load(const Float16* p) {
-  Vec<float> v;
-  for (int i = 0; i < kLanes<float>; ++i) v[i] = (float)bit_cast<_Float16>(p[i]);
-  return v;
+  HalfBits half;
+  memcpy(&half, p, sizeof half);
+  const Bits<float> bits = (Bits<float>)widen(half), magnitude = bits & 0x7fff;
+  constexpr int32_t rebias = (127 - 15) << 23;  // of the exponent; once more to that of infinity and NaN
+  const Bits<float> normal = (magnitude << 13) + rebias + ((magnitude >= 0x7c00) & rebias);
+  const Bits<float> subnormal = bit_cast<Bits<float>>(__builtin_convertvector(magnitude, Vec<float>) * 0x1p-24f);
+  return bit_cast<Vec<float>>((magnitude < 0x400 ? subnormal : normal) | (bits & 0x8000) << 16);
 }
-inline void store(Float16* p, Vec<float> v) {
-  for (int i = 0; i < kLanes<float>; ++i) p[i] = bit_cast<Float16>((_Float16)v[i]);
+
+inline void store(Float16* p, Vec<float> v) {  // to nearest, ties to even; every NaN becomes a quiet one
+  const Bits<float> bits = bit_cast<Bits<float>>(v), magnitude = bits & 0x7fffffff;
+  constexpr int32_t rebias = (127 - 15) << 23, least_normal = (127 - 14) << 23, too_large = (127 + 16) << 23;
+  const Bits<float> normal = (magnitude - rebias + 0xfff + ((magnitude >> 13) & 1)) >> 13;
+  // The sum has the wanted integer in its low bits, rounded.
+  const Bits<float> subnormal = bit_cast<Bits<float>>(bit_cast<Vec<float>>(magnitude) * 0x1p24f + 0x1p23f) & 0x7fffff;
+  Bits<float> half = magnitude < least_normal ? subnormal : normal;
+  half = magnitude >= too_large ? half * 0 + 0x7c00 : half;
+  half = magnitude > 0x7f800000 ? half * 0 + 0x7e00 : half;
+  const HalfBits narrowed = narrow((WordBits)(half | ((bits >> 16) & 0x8000)));
+  memcpy(p, &narrowed, sizeof narrowed);
 }
 #endif
 

@@ -55,6 +55,15 @@ def test_every_instruction_set(poisoned, instruction_set, format, dtype, combine
         assert_no_worse_than_eager("pool", OPS.global_avg_pool.compiled(x), x.mean((2, 3)), x.double().mean((2, 3)))
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_every_number_of_16_bits_is_read_and_written(instruction_set, dtype):
+    x = torch.arange(-(1 << 15), 1 << 15, dtype=torch.int32).to(torch.int16).view(dtype).view(64, 16, 8, 8)
+    shut = torch.full((64, 16), -1e4, dtype=dtype), torch.zeros((64, 1, 8, 8), dtype=dtype)
+    out, finite = OPS.gate.compiled(x, *shut, "sum"), x.isfinite()  # x + x * 0
+    assert torch.equal(out.view(torch.int16)[finite], x.view(torch.int16)[finite])
+    assert out[~finite].isnan().all()
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("shape", [(1, 3, 5, 5), (1, 24, 1, 7)], ids=str)
 def test_every_storage_offset_between_sentinels(instruction_set, dtype, shape):
