@@ -164,7 +164,6 @@ def report(folder: Path) -> None:
 
 def resume(earlier: Path, folder: Path) -> None:
     """Bring what an earlier call left into the folder, unless it is there."""
-    folder.mkdir(parents=True, exist_ok=True)
     for file in earlier.iterdir():
         if file.suffix in (".json", ".jsonl") and not (folder / file.name).exists():
             shutil.copyfile(file, folder / file.name)
@@ -198,6 +197,7 @@ def main(arguments: list[str] | None = None, clock: Callable[[], float] = time.m
         return 0
     if device.type != "cuda":
         parser.error("no CUDA device (--dry-run shows what would run)")
+    folder.mkdir(parents=True, exist_ok=True)
     if options.resume:
         resume(options.resume, folder)
     if options.step and path.exists():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -82,7 +83,8 @@ def architecture() -> str:
 def steps(folder: Path) -> list[Step]:
     """The day in order, with a command for each step; what is measured goes into the folder."""
     python = sys.executable
-    pytest = (python, "-m", "pytest", "-q", "-p", "no:cacheprovider")
+    side_by_side = ("-n", "8") if find_spec("xdist") else ()  # compiling is most of a test's time
+    pytest = (python, "-m", "pytest", "-q", "-p", "no:cacheprovider", *side_by_side)
     copy, library = "build/streaming_copy", "bam_fused/backends/cuda/libbam_fused_cuda.so"
     number = architecture().replace(".", "")
     nvcc = ("nvcc", "-O3", f"-arch=sm_{number}", "benchmarks/streaming_copy.cu", "-o", copy)
