@@ -44,5 +44,5 @@ def check(name: str, dchannel: Tensor, dspatial: Tensor) -> None:
     """The gradients of both logits against the exact ones."""
     *_, exact_channel, exact_spatial = _CASES[name]
     for actual, exact in ((dchannel, exact_channel), (dspatial, exact_spatial)):
-        expected = torch.tensor(exact, dtype=torch.float64).reshape(actual.shape)
+        expected = torch.tensor(exact, dtype=torch.float64, device="cpu").reshape(actual.shape)
         torch.testing.assert_close(actual.double().cpu(), expected, rtol=1e-5, atol=1e-20)
