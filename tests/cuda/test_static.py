@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import functools
 import json
 import os
@@ -33,12 +34,19 @@ def installed_for(architectures: set[str]) -> bool:
 
 
 def built(folder: str, architectures: str) -> Path:
-    """The library for these architectures (as in TORCH_CUDA_ARCH_LIST, the default if empty), built unless it is there."""
+    """The library for these architectures (as in TORCH_CUDA_ARCH_LIST, the default if empty), built unless it is there.
+
+    By one process at a time: the others find it finished, and theirs changes nothing.
+    """
     numbers = [re.sub(r"\D", "", arch) for arch in architectures.split()]
     if installed_for({f"sm_{number}" for number in numbers} or DEFAULT):
         return INSTALLED
+    lock = ROOT / "build" / f"{folder}.lock"
+    lock.parent.mkdir(exist_ok=True)
     try:
-        return cuda_kernels.build(ROOT / "build" / folder, architectures)
+        with lock.open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            return cuda_kernels.build(ROOT / "build" / folder, architectures)
     except RuntimeError as failure:
         if "no CUDA compiler" in str(failure):
             pytest.skip("no CUDA compiler (nvcc)")
@@ -163,9 +171,8 @@ def test_no_symbol_of_libtorch_but_the_stable_ones(library: Path) -> None:
 def run_with(library: Path, code: str) -> str:
     """Run code in a fresh Python that imports the built package."""
     environment = os.environ | {"PYTHONPATH": str(library.parents[3])}
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, cwd=library.parent
-    )
+    command = [sys.executable, "-X", "faulthandler", "-c", code]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=library.parent)
     assert done.returncode == 0, done.stderr[-2000:]
     return done.stdout
 
