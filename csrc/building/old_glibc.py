@@ -26,18 +26,22 @@ STAND_INS = {
 }
 """Of each library the functions by the version of glibc that brought them, on x86-64."""
 
+FOLDER = "old_glibc"
+"""Theirs in the build folder: nvcc's programs look for libraries where they run, and would crash in these."""
+
 
 def libraries_to_link(cxx: str) -> tuple[str, str]:
     """Shell commands that make the stand-ins in the build folder, and what the link then names after the objects."""
     if platform.machine() not in ("x86_64", "AMD64") or platform.libc_ver()[0] != "glibc":
         return "", "-ldl -lrt -lpthread"
     made = "".join(f"{_command(cxx, name, versions)} && " for name, versions in STAND_INS.items())
-    return made, " ".join(STAND_INS)
+    return f"mkdir -p {FOLDER} && {made}", " ".join(f"{FOLDER}/{name}" for name in STAND_INS)
 
 
 def _command(cxx: str, name: str, versions: dict[str, str]) -> str:
     """A library that holds nothing but the names: what they stand for, the real one of that name says at run time."""
     script = " ".join(f"{version} {{ {'; '.join(names.split())}; }};" for version, names in versions.items())
     symbols = " ".join(f"-Wl,--defsym={symbol}=0" for names in versions.values() for symbol in names.split())
-    link = f"{cxx} -shared -nostdlib -x c++ /dev/null -Wl,-soname,{name} -Wl,--version-script={name}.map {symbols}"
-    return f"echo '{script}' > {name}.map && {link} -o {name}"
+    path = f"{FOLDER}/{name}"
+    link = f"{cxx} -shared -nostdlib -x c++ /dev/null -Wl,-soname,{name} -Wl,--version-script={path}.map {symbols}"
+    return f"echo '{script}' > {path}.map && {link} -o {path}"

@@ -7,6 +7,7 @@ import functools
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -212,6 +213,17 @@ except RuntimeError as error:
     print(error)
 """
     assert "reading the current device" in run_with(library, code)
+
+
+def test_a_source_that_changes_is_compiled_again_where_the_library_was_linked(tmp_path: Path) -> None:
+    """nvcc's programs look for libraries in the folder where they run: what the link made there must not be theirs."""
+    if shutil.which("nvcc") is None or shutil.which("g++") is None:
+        pytest.skip("no CUDA compiler (nvcc)")
+    made, _ = load("csrc/building/old_glibc.py").libraries_to_link("g++")
+    compiled = f"{made}nvcc -x cu -c /dev/null -o empty.o"
+    environment = {name: value for name, value in os.environ.items() if name != "LD_LIBRARY_PATH"}
+    done = subprocess.run(compiled, shell=True, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_architectures_that_nvcc_does_not_know_are_refused() -> None:
