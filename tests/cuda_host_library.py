@@ -99,7 +99,7 @@ def _build_operators() -> Path:
 class Call(ctypes.Structure):
     _fields_ = (
         *((name, ctypes.c_int64) for name in ("samples", "rows", "columns")),
-        *((name, ctypes.c_int) for name in ("dtype", "combine", "multiprocessors", "in_flight", "threads")),
+        *((name, ctypes.c_int) for name in ("dtype", "combine", "multiprocessors", "bandwidth", "threads")),
         ("seed", ctypes.c_uint64),
     )
 
@@ -131,13 +131,13 @@ class Problem:
     dtype: torch.dtype
     combine: str = "sum"
     multiprocessors: int = 2
-    in_flight: int = 16384
+    bandwidth: int = 14000
     threads: int = 64
     seed: int = 0
 
     def call(self) -> Call:
         dtype, combine = DTYPES.index(self.dtype), COMBINES.index(self.combine)
-        sizes, device = (self.samples, self.rows, self.columns), (self.multiprocessors, self.in_flight, self.threads)
+        sizes, device = (self.samples, self.rows, self.columns), (self.multiprocessors, self.bandwidth, self.threads)
         return Call(*sizes, dtype, combine, *device, self.seed)
 
 

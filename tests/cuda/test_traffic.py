@@ -15,7 +15,7 @@ DTYPES = (torch.bfloat16, torch.float32)
 
 
 def problem(shape: tuple[int, int, int], dtype: torch.dtype) -> Problem:
-    return Problem(*shape, dtype, multiprocessors=132, in_flight=49000, threads=256)  # H200
+    return Problem(*shape, dtype, multiprocessors=132, bandwidth=36000, threads=256)  # H200
 
 
 def feature_bytes(p: Problem) -> int:

@@ -83,8 +83,8 @@ __device__ __forceinline__ float power_of_half(float y) {
 __device__ __forceinline__ float exponential(float z) { return expf(z); }
 __device__ __forceinline__ double exponential(double z) { return exp(z); }
 
-/// 1 / y for y >= 1: the hardware's reciprocal (1 ulp) in float32.
-__device__ __forceinline__ float reciprocal(float y) {
+/// 1 / y for y >= 1 by the hardware's approximation (1 ulp).
+__device__ __forceinline__ float approximate_reciprocal(float y) {
 #ifdef __CUDA_ARCH__
   float r;
   asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(y));
@@ -92,6 +92,13 @@ __device__ __forceinline__ float reciprocal(float y) {
 #else
   return 1.0f / y;
 #endif
+}
+
+/// 1 / y for y >= 1, in float32 by one step of Newton's from there, as exact as a division; it leaves an infinite y alone.
+__device__ __forceinline__ float reciprocal(float y) {
+  const float r = approximate_reciprocal(y);
+  const float better = fmaf(r, fmaf(-y, r, 1.0f), r);
+  return y < 0x1p126f ? better : r;
 }
 
 __device__ __forceinline__ double reciprocal(double y) { return 1.0 / y; }
@@ -102,7 +109,7 @@ template <typename T>
 __device__ __forceinline__ Compute<T> sigmoid(Compute<T> z) {
   if constexpr (sizeof(T) == 2) {
     const float root = power_of_half(z);
-    return reciprocal(fmaf(root, root, 1.0f));
+    return approximate_reciprocal(fmaf(root, root, 1.0f));
   } else {
     return reciprocal(Compute<T>(1) + exponential(-z));
   }

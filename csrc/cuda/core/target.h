@@ -15,7 +15,7 @@ namespace cuda {
 struct Device {
   int index;
   int multiprocessors;
-  int in_flight;  ///< the bytes that a multiprocessor must have under way to take its share of the memory's bandwidth
+  int bandwidth;  ///< of the memory: a multiprocessor's share, in bytes per microsecond
 };
 
 /// Gives that many bytes of device memory, aligned to 16, which stay valid until the work queued on the stream is done.

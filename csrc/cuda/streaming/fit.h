@@ -1,5 +1,5 @@
 // The tiling of a kernel's instance on the device at hand, remembered: the occupancy query and the choice are made once for
-// every size of sample.
+// every size of sample, and of batch where nothing is summed.
 #pragma once
 
 #include <functional>
@@ -28,32 +28,27 @@ inline Residency residency(const void* kernel, const SharedBytes& shared_bytes) 
 
 inline Tiling fit(
     const void* kernel, const Extent& extent, const Work& work, const Target& target, const SharedBytes& shared_bytes) {
-  struct Choice {
-    Tiling tiling;
-    int resident;
-  };
   const Device& d = target.device;
-  const std::tuple key(kernel, extent.rows, extent.columns, d.index, d.multiprocessors, d.in_flight, target.threads);
+  const int64_t chosen_for = work.row_sums || work.column_sums ? 0 : extent.samples;
+  const std::tuple key(
+      kernel, extent.rows, extent.columns, chosen_for, d.index, d.multiprocessors, d.bandwidth, target.threads);
   static std::mutex lock;
-  static std::map<std::remove_const_t<decltype(key)>, Choice> choices;
+  static std::map<std::remove_const_t<decltype(key)>, Tiling> choices;
   constexpr size_t most = 4096;  // sizes that change at every call are forgotten some day
-  Choice choice;
+  Tiling tiling;
   {
     const std::lock_guard<std::mutex> guard(lock);
     const auto found = choices.find(key);
     if (found != choices.end()) {
-      choice = found->second;
+      tiling = found->second;
     } else {
-      const Residency resident = residency(kernel, shared_bytes);
-      choice.tiling = choose_tiling(extent, work, d, resident, target.threads);
-      choice.resident = resident.of(choice.tiling.threads);
+      tiling = choose_tiling(extent, work, d, residency(kernel, shared_bytes), target.threads);
       if (choices.size() == most) choices.clear();
-      choices.emplace(key, choice);
+      choices.emplace(key, tiling);
     }
   }
-  choice.tiling.samples = extent.samples;
-  choose_run(choice.tiling, work, d, choice.resident);
-  return choice.tiling;
+  tiling.samples = extent.samples;
+  return tiling;
 }
 
 }  // namespace bam_fused::cuda

@@ -12,7 +12,7 @@ namespace bam_fused::cuda {
 struct Workspace {
   void* rows;              // (sample, slab, row)
   void* columns;           // (sample, slab, split, column of the slab), or (sample, split, slab, column) where shared
-  unsigned* row_counters;  // (sample, run)
+  unsigned* row_counters;  // (sample, split)
   unsigned* column_counters;  // (sample, slab), or (sample) where columns are not private to a slab
 };
 
@@ -82,10 +82,10 @@ __device__ __forceinline__ typename SharedSums<A, V, STRADDLE>::Arrived arrive(
     const SharedSums<A, V, STRADDLE>& shared, const Workspace& work, const Tile<V, STRADDLE>& tile, const Tiling& t,
     bool rows, bool columns) {
   const bool own = t.private_columns(STRADDLE);
-  const unsigned expected = own ? t.runs : t.runs * t.slabs;
+  const unsigned expected = own ? t.splits : t.splits * t.slabs;
   __syncthreads();
   if (threadIdx.x == 0) {
-    unsigned* const row_counter = work.row_counters + tile.sample * t.runs + tile.run;
+    unsigned* const row_counter = work.row_counters + tile.sample * t.splits + tile.split;
     unsigned* const column_counter = work.column_counters + (own ? tile.sample * t.slabs + tile.slab : tile.sample);
     fence();
     const bool last_of_rows = rows && atomicAdd(row_counter, 1u) == unsigned(t.slabs) - 1;
@@ -97,7 +97,7 @@ __device__ __forceinline__ typename SharedSums<A, V, STRADDLE>::Arrived arrive(
   return shared.arrived();
 }
 
-/// The row sums of all slabs, of the rows of this block's run, by one thread each.
+/// The row sums of all slabs, of the rows of this block's split, by one thread each.
 template <typename A, int V, bool STRADDLE, typename Final>
 __device__ __forceinline__ void add_row_partials(
     const Workspace& work, const Tile<V, STRADDLE>& tile, const Tiling& t, Final final) {

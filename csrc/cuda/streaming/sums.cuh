@@ -110,7 +110,7 @@ __device__ __forceinline__ void emit_columns(
   const int period = STRADDLE ? static_cast<int>(t.columns) : t.slab_slots * V;
   const int elements = STRADDLE ? tile.slots * V : t.group_rows * period;
   const int shift = STRADDLE ? tile.first_slot * V % period : 0;
-  A* const partial = partials.of(tile.slab, static_cast<int>(tile.first_row / t.split_rows()));
+  A* const partial = partials.of(tile.slab, tile.split);
   for (int column = threadIdx.x; column < partials.width; column += blockDim.x) {
     A sum = 0;
     for (int e = column >= shift ? column - shift : column - shift + period; e < elements; e += period) {
@@ -122,7 +122,6 @@ __device__ __forceinline__ void emit_columns(
       final(tile.sample, partials.origin + column, sum);
     }
   }
-  __syncthreads();  // before the next split's row sums come there
 }
 
 }  // namespace bam_fused::cuda

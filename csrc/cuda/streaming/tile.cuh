@@ -1,4 +1,4 @@
-// A thread's place and its way: the sample, slab and run of splits of its block, the row and columns of its slot, and from
+// A thread's place and its way: the sample, slab and split of its block, the row and columns of its slot, and from
 // there its steps from group to group.
 #pragma once
 
@@ -50,21 +50,20 @@ struct LogitWalk {
 template <int V, bool STRADDLE>
 struct Tile {
   int64_t sample;
-  int slab, run;
+  int slab, split;
   int slots;          // in this slab, of each row or, across rows, of the group
   int first_slot;     // of this slab in the group; 0 unless the group runs across rows
-  int64_t first_row;  // of the splits at hand, and how many rows those have
+  int64_t first_row;  // of the split, and how many rows it has
   int rows;
   int row;         // the row of this thread's slot in its group
-  int reach;       // it has elements in the groups that begin before this row of the splits
+  int reach;       // it has elements in the groups that begin before this row of the split
   int64_t column;  // its first column
   int in_row;      // how many of its elements are in that row; the others begin the next one
 
-  /// For `count` splits from the block's run, from the `split`-th on.
-  __device__ Tile(const Tiling& t, int64_t first_sample, int split, int count, unsigned block = blockIdx.x) {
+  __device__ Tile(const Tiling& t, int64_t first_sample, unsigned block = blockIdx.x) {
     slab = static_cast<int>(block % t.slabs);
-    run = static_cast<int>(block / t.slabs % t.runs);
-    sample = first_sample + block / t.slabs / t.runs;
+    split = static_cast<int>(block / t.slabs % t.splits);
+    sample = first_sample + block / t.slabs / t.splits;
     const int64_t from = int64_t(slab) * t.slab_slots;
     const int64_t left_slots = (STRADDLE ? t.group_rows : 1) * t.columns / V - from;
     slots = static_cast<int>(left_slots < t.slab_slots ? left_slots : t.slab_slots);
@@ -86,13 +85,13 @@ struct Tile {
       in_row = V;
       busy = row < t.group_rows && slot < slots;
     }
-    first_row = (int64_t(run) * t.run + split) * t.split_rows();
-    const int64_t left = t.rows - first_row, most = int64_t(count) * t.split_rows();
-    rows = static_cast<int>(left < most ? left : most);
+    first_row = int64_t(split) * t.split_rows();
+    const int64_t left = t.rows - first_row;
+    rows = static_cast<int>(left < t.split_rows() ? left : t.split_rows());
     reach = busy ? rows - row : 0;
   }
 
-  /// How many groups the splits have.
+  /// How many groups the split has.
   __device__ int groups(const Tiling& t) const { return (rows + t.group_rows - 1) / t.group_rows; }
 
   /// In how many of those, from the first on, this thread has elements.
@@ -100,7 +99,7 @@ struct Tile {
     return reach <= 0 ? 0 : groups - (has((groups - 1) * t.group_rows) ? 0 : 1);
   }
 
-  /// Whether this thread has elements in the group that begins at row `group` of the splits.
+  /// Whether this thread has elements in the group that begins at row `group` of the split.
   __device__ bool has(int group) const { return group < reach; }
 
   /// Whether its i-th element, from 0, is in the next row.

@@ -8,8 +8,8 @@
 // whenever G * columns is a multiple of V (8 rows are 8 * 49 elements), so that all accesses are aligned even there. Such a
 // group runs across its rows, and is cut into slabs only where it is too wide for a block.
 //
-// A sample's groups are cut into splits, whose column sums are added up apart; a block is one (sample, run of splits, slab).
-// All but the length of the runs is the same for every batch, so a sample's sums do not depend on the samples beside it.
+// A sample's groups are cut into splits, whose column sums are added up apart; a block is one (sample, split, slab). Where
+// there are such sums the splits are the same for every batch, so that they do not depend on the samples beside.
 #pragma once
 
 #include <cstddef>
@@ -30,7 +30,6 @@ struct Tiling {
   int slabs;
   int split_groups;  // at most 2^30 rows
   int splits;
-  int run, runs;  // consecutive splits that one block walks, at most 2^30 rows, and the blocks that takes
   int threads;
   int lanes_log2;          // a row sum is added up by 2^lanes_log2 neighbouring lanes
   int inverse_group_rows;  // 2^20 over that, rounded up
@@ -50,9 +49,7 @@ struct Tiling {
     return static_cast<int>(vector == 1 ? met : (met + 3) / 4 * 4);
   }
 
-  int64_t blocks_per_sample() const { return int64_t(slabs) * runs; }
-
-  void set_run(int length) { run = length, runs = (splits + length - 1) / length; }
+  int64_t blocks_per_sample() const { return int64_t(slabs) * splits; }
 };
 
 /// One way to access the maps: V elements at a time, and whether an access may straddle two rows.

@@ -26,8 +26,8 @@ inline Workspace reserve(const Tiling& t, const Work& w, const Target& target) {
   const size_t row_sums = rows ? (samples * slabs * t.rows + 3) / 4 * 4 : 0;
   const size_t column_sums =
       columns ? samples * slabs * splits * t.partial_columns(w.access.vector, w.access.straddle) : 0;
-  const size_t row_counters = rows ? samples * t.runs : 0;
-  const size_t column_counters = columns && (own ? 1 : slabs) * t.runs > 1 ? samples * (own ? slabs : 1) : 0;
+  const size_t row_counters = rows ? samples * splits : 0;
+  const size_t column_counters = columns && (own ? 1 : slabs) * splits > 1 ? samples * (own ? slabs : 1) : 0;
   const size_t counter_bytes = (row_counters + column_counters) * sizeof(unsigned);
   const size_t aligned_counter_bytes = (counter_bytes + 15) / 16 * 16;
   char* memory = static_cast<char*>(target.allocate(aligned_counter_bytes + (row_sums + column_sums) * w.sum_size));

@@ -10,7 +10,7 @@
 struct Call {
   int64_t samples, rows, columns;
   int dtype, combine;
-  int multiprocessors, in_flight, threads;
+  int multiprocessors, bandwidth, threads;
   uint64_t seed;
 };
 
@@ -36,7 +36,7 @@ int run(const Call* call, const Operation& operation) try {
   cuda_host::seed = call->seed;
   Workspaces workspaces;
   const auto allocate = [&](size_t bytes) { return workspaces(bytes); };
-  launch(operation, {nullptr, {0, call->multiprocessors, call->in_flight}, call->threads, allocate});
+  launch(operation, {nullptr, {0, call->multiprocessors, call->bandwidth}, call->threads, allocate});
   return 0;
 } catch (const std::exception& error) {
   std::fprintf(stderr, "%s\n", error.what());
