@@ -3,8 +3,7 @@
     python benchmarks/gpu_cases.py kernels --output kernels.jsonl --seconds 300
 
     kernels       every operator of the CUDA library and of Triton, by graph replay, and copy_, at the paper's shapes
-    competitors   eager, torch.compile and the rest against the fused one: `bam-fused bench --set readme`, operations only
-    modules       the same for whole modules and networks
+    competitors   eager, torch.compile and the rest against the fused one: `bam-fused bench --set gpu`
 
 Run again with the same output, it goes on after the last line. A case is announced before it starts; one that was started
 twice and never ended (it hung, or took the process with it) is passed over and says so. Exit status 75: some are left.
@@ -91,12 +90,11 @@ def _timed(call: Callable[[], Any], x: torch.Tensor, passes: float | None) -> Li
     return line
 
 
-def contest(device: torch.device, networks: bool, name: str = "readme") -> Iterator[Task]:
-    """The cases of a set: those of the operations, or those of modules and networks."""
+def contest(device: torch.device, name: str) -> Iterator[Task]:
+    """The cases of a set."""
     plan = run.Plan(effort=timing.Effort(seconds=1.5, least=7), onnx=False)
     for case in sets.cases_of(name):
-        if bool(DESCRIPTIONS[case.operation].operators) != networks:
-            yield case.label(), partial(_case, case, device, plan)
+        yield case.label(), partial(_case, case, device, plan)
 
 
 def _case(case: Any, device: torch.device, plan: run.Plan) -> Line:
@@ -106,7 +104,7 @@ def _case(case: Any, device: torch.device, plan: run.Plan) -> Line:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("kernels", "competitors", "modules"))
+    parser.add_argument("what", choices=("kernels", "competitors"))
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--seconds", type=float, default=540, help="start nothing that may not end within this time")
     parser.add_argument("--device", default="cuda")
@@ -116,7 +114,7 @@ def main() -> int:
     if options.what == "kernels":
         tasks = kernels(device, (TINY,) if options.tiny else SHAPES)
     else:
-        tasks = contest(device, options.what == "modules", "tiny" if options.tiny else "readme")
+        tasks = contest(device, "tiny" if options.tiny else "gpu")
     return go(tasks, options.output, options.seconds)
 
 

@@ -154,10 +154,11 @@ def report(folder: Path) -> None:
     """One readme.json of what the competitors' steps measured, as `bam-fused report` reads it, and its tables and plots."""
     from bam_fused.bench import results
 
-    lines = [line for what in ("competitors", "modules") for line in read(folder / f"{what}.jsonl")]
-    cases = [{k: v for k, v in line.items() if k != "name"} for line in lines if "rows" in line]
+    cases = [
+        {k: v for k, v in line.items() if k != "name"} for line in read(folder / "competitors.jsonl") if "rows" in line
+    ]
     described = json.loads((folder / "gpu_day.json").read_text())["machines"][-1]
-    results.write(results.assemble(described, "readme", cast(list[results.CaseResult], cases)), folder / "readme.json")
+    results.write(results.assemble(described, "gpu", cast(list[results.CaseResult], cases)), folder / "readme.json")
     command = (sys.executable, "-m", "bam_fused", "report", str(folder / "readme.json"))
     subprocess.run(command, cwd=ROOT, check=True)
 

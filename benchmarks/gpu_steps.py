@@ -120,6 +120,5 @@ def steps(folder: Path) -> list[Step]:
         Step("racecheck", (*sanitizer, "racecheck", python, "-c", REDUCED), 500, "compute-sanitizer"),
         Step("ncu", (*ncu, python, "-c", PROFILED), 200, "ncu", keeps=True),
         cases("competitors"),
-        cases("modules"),
         *(Step(f"{path} on the device", (*pytest, path, "-m", INTERPRETED), 540) for path in TRITON_TESTS),
     ]

@@ -34,7 +34,7 @@ class Description:
     floor: Mapping[str, float] = field(default_factory=dict)
     """By direction ("forward", "backward") the bytes that must move, in passes over x; empty where none was worked out."""
     cases: Mapping[str, tuple[Case, ...]] = field(default_factory=dict)
-    """What is measured in the sets "quick" and "readme", beside what every operation is in "tiny" and "full"."""
+    """What is measured in the sets "quick", "readme" and "gpu", beside what every operation is in "tiny" and "full"."""
     network: bool = False
     """Whether x is a batch of images: no ledger, no copy of x as a ceiling, and not at a feature map's shapes."""
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from bam_fused.bench.cases import FORMATS, MODES, TINY, Case, both_modes
 from bam_fused.bench.operations import DESCRIPTIONS
 
-SETS = ("tiny", "quick", "readme", "full")
+SETS = ("tiny", "quick", "readme", "gpu", "full")
 
 STAGES = {
     "ResNet-18": ((64, 56, 56), (128, 28, 28), (256, 14, 14)),
@@ -46,6 +46,7 @@ def _full() -> Iterator[Case]:
 
 
 def cases_of(name: str) -> list[Case]:
-    """The cases of a set: "tiny" (seconds; its times mean nothing), "quick", "readme" (the README's table) or "full"."""
+    """The cases of a set: "tiny" (seconds; its times mean nothing), "quick", "readme" or "gpu" (the README's
+    tables, on a CPU and on a GPU) or "full"."""
     generic = {"tiny": _tiny, "full": _full}
     return list(dict.fromkeys(generic[name]() if name in generic else _described(name)))

@@ -19,7 +19,7 @@ from bam_fused.bench.timing import Effort
 from bam_fused.cli import report
 from bam_fused.cli.progress import Progress
 
-SECONDS = {"tiny": 0.05, "quick": 1.5, "readme": 1.5, "full": 4.0}
+SECONDS = {"tiny": 0.05, "quick": 1.5, "readme": 1.5, "gpu": 1.5, "full": 4.0}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--set",
         choices=SETS,
         default="quick",
-        help="quick: under two minutes on two cores (the default); readme: what the README's table shows, under ten "
+        help="quick: under two minutes on two cores (the default); readme, gpu: what the README's tables show, under ten "
         "minutes; full: every shape, dtype, format and mode, hours; tiny: seconds, to see that all works",
     )
     parser.add_argument("--full", dest="set", action="store_const", const="full", help="the same as --set full")

@@ -230,9 +230,9 @@ def page(gpu: Gpu) -> str:
         "",
         "**tile**: rows x slots of a block's group, times slabs; rows of a split, in a batch of one. **resident**: threads",
         "of a block, times blocks on a multiprocessor. **in flight**: KB of loads on a multiprocessor, at most. **issue**:",
-        "share of the issue slots at full bandwidth. **partial**: bytes of partial sums, as a share of the traffic. For each",
-        "batch: blocks, waves of resident blocks, and the model's time as a multiple of the least that it could be. The",
-        "gate, which sums nothing, is cut as suits each batch. The pool of rows that no access straddles has no tiling.",
+        "share of the issue slots at full bandwidth. **partial**: bytes of partial sums, as a share of the traffic. For",
+        "each batch: blocks, waves of resident blocks, and the model's time as a multiple of the least that it could be.",
+        "The gate, which sums nothing, is cut as suits each batch. The pool of rows that no access straddles has no tiling.",
     ]
     head = ["dtype", "shape", "layout", "tile", "resident", "in flight", "issue", "partial"]
     head += [f"batch {batch}" for batch in BATCHES]

@@ -58,7 +58,7 @@ def test_every_step_ends_within_ten_minutes_and_names_existing_files(gpu_day, tm
 def test_the_first_call_builds_proves_and_measures_kernels(gpu_day, tmp_path):
     names = [step.name for step in gpu_day.steps(tmp_path)]
     assert {"build cuda", "tests on the device", "streaming copy"} < set(names[: names.index("kernels")])
-    order = [names.index(name) for name in ("kernels", "memcheck", "ncu", "competitors", "modules")]
+    order = [names.index(name) for name in ("kernels", "memcheck", "ncu", "competitors")]
     assert order == sorted(order)
 
 
@@ -262,9 +262,9 @@ def test_the_day_end_to_end_over_three_machines(gpu_day, gpu_lines, tmp_path, mo
 
 def test_the_report_is_put_together_from_the_lines(gpu_day, tmp_path, monkeypatch):
     (tmp_path / "gpu_day.json").write_text(json.dumps({"machines": [{"device": "x"}], "steps": {}}))
-    for what, operation in (("competitors", "gate"), ("modules", "bam")):
-        lines = [{"name": "a", "started": "now"}, {"name": "a", "operation": operation, "rows": [], "absent": {}}]
-        (tmp_path / f"{what}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    lines = [{"name": "a", "started": "now"}]
+    lines += [{"name": name, "operation": name, "rows": [], "absent": {}} for name in ("gate", "bam")]
+    (tmp_path / "competitors.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     reported = []
     monkeypatch.setattr(gpu_day.subprocess, "run", lambda command, **_: reported.append(command))
     assert gpu_day.main(["--report", str(tmp_path)]) == 0

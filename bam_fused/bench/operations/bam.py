@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import bam_fused
-from bam_fused.bench.cases import Case, both_modes
+from bam_fused.bench.cases import FORMATS, Case, both_modes
 from bam_fused.bench.description import Description
 from bam_fused.bench.operations import global_avg_pool
 from bam_fused.bench.problem import Problem, feature_map, in_float64, of_module, place
@@ -120,6 +120,13 @@ DESCRIPTION = Description(
             Case("bam", (1, 256, 56, 56)),
             *both_modes("bam", (8, 256, 56, 56), "float32", "NHWC"),
             Case("bam", (8, 256, 56, 56), "bfloat16"),
+        ),
+        "gpu": (
+            *(case for name in FORMATS for case in both_modes("bam", (32, 256, 56, 56), "bfloat16", name)),
+            *both_modes("bam", (32, 512, 28, 28), "bfloat16", "NHWC"),
+            *both_modes("bam", (32, 1024, 14, 14), "bfloat16", "NHWC"),
+            *both_modes("bam", (32, 256, 56, 56)),
+            Case("bam", (1, 256, 56, 56), "bfloat16", "NHWC"),
         ),
     },
 )

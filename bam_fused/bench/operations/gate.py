@@ -70,5 +70,10 @@ DESCRIPTION = Description(
             *both_modes("gate", (8, 256, 56, 56), "bfloat16"),
             *both_modes("gate", OVERHEAD),
         ),
+        "gpu": (
+            *(case for name in FORMATS for case in both_modes("gate", (32, 256, 56, 56), "bfloat16", name)),
+            *both_modes("gate", (32, 1024, 14, 14), "bfloat16", "NHWC"),
+            *both_modes("gate", (32, 256, 56, 56)),
+        ),
     },
 )

@@ -48,5 +48,9 @@ DESCRIPTION = Description(
             *(Case("global_avg_pool", (8, 256, 56, 56), "float32", name) for name in FORMATS),
             *both_modes("global_avg_pool", OVERHEAD),
         ),
+        "gpu": (
+            *(Case("global_avg_pool", (32, 256, 56, 56), "bfloat16", name) for name in FORMATS),
+            Case("global_avg_pool", (32, 256, 56, 56)),
+        ),
     },
 )
