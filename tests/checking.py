@@ -32,19 +32,19 @@ def with_gradients(function: Callable[..., Any], *arguments: Any) -> tuple[Tenso
 
 
 def check_gate(device: torch.device, *arguments: Any, function: Callable[..., Any] = bam_fused.gate) -> None:
-    """`function` on the device against float64, no worse than eager; arguments as in `with_gradients`."""
+    """`function` on the device against float64, no worse than eager there; arguments as in `with_gradients`."""
     *tensors, combine = arguments
     given = [t if t.device == device else same_view(t, device) for t in tensors]
     kept = [t.clone() for t in given]
     ours = with_gradients(function, *given, combine)
-    eager = with_gradients(reference.gate, *tensors, combine)
+    eager = with_gradients(reference.gate, *given, combine)
     exact = with_gradients(reference.gate, *(t.double() for t in tensors), combine)
     x, channel, spatial, _ = given
     products = tensors[3].double() * tensors[0].double()  # a quarter of them is what the logits' gradients add up
     addend = products.abs().max().item() / 4 if products.numel() else 0.0
     addend *= SEQUENTIAL if device.type == "cpu" else 1
     for name, a, b, c in zip(NAMES, ours, eager, exact, strict=True):
-        assert_no_worse_than_eager(name, a.cpu(), b, c, addend if name.startswith("d") else 0.0)
+        assert_no_worse_than_eager(name, a.cpu(), b.cpu(), c, addend if name.startswith("d") else 0.0)
     assert ours[0].stride() == torch.empty_like(x).stride()
     assert [t.dtype for t in ours] == [x.dtype, x.dtype, channel.dtype, spatial.dtype]
     for before, after in zip(kept, given, strict=True):

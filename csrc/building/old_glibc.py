@@ -41,7 +41,7 @@ def libraries_to_link(cxx: str) -> tuple[str, str]:
 def _command(cxx: str, name: str, versions: dict[str, str]) -> str:
     """A library that holds nothing but the names: what they stand for, the real one of that name says at run time."""
     script = " ".join(f"{version} {{ {'; '.join(names.split())}; }};" for version, names in versions.items())
-    symbols = " ".join(f"-Wl,--defsym={symbol}=0" for names in versions.values() for symbol in names.split())
+    functions = " ".join(f"void {name}(void) {{}}" for names in versions.values() for name in names.split())
     path = f"{FOLDER}/{name}"
-    link = f"{cxx} -shared -nostdlib -x c++ /dev/null -Wl,-soname,{name} -Wl,--version-script={path}.map {symbols}"
-    return f"echo '{script}' > {path}.map && {link} -o {path}"
+    link = f"{cxx} -shared -fPIC -nostdlib -x c -w {path}.c -Wl,-soname,{name} -Wl,--version-script={path}.map"
+    return f"echo '{script}' > {path}.map && echo '{functions}' > {path}.c && {link} -o {path}"

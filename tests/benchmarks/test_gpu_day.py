@@ -209,7 +209,7 @@ def test_cases_run_on_a_small_shape(gpu_cases, gpu_lines, tmp_path, what):
     if what == "kernels":
         tasks = gpu_cases.kernels(CPU, ((2, 8, 5, 7),))
     else:
-        tasks = (task for task in gpu_cases.contest(CPU, False, "tiny") if "bfloat16" in task[0])
+        tasks = (task for task in gpu_cases.contest(CPU, "tiny") if "bfloat16" in task[0])
     assert gpu_lines.go(tasks, tmp_path / "cases.jsonl", 500) == 0
     lines = [line for line in gpu_lines.read(tmp_path / "cases.jsonl") if "started" not in line]
     assert lines and not any("failed" in line for line in lines)
