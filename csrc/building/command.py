@@ -96,6 +96,7 @@ class BuildLibraries(build_ext):
         done = subprocess.run(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         if done.returncode != 0:
             print(done.stdout, file=sys.stderr)
+            output.unlink(missing_ok=True)  # one from an earlier build would be of other sources
             raise CannotBuild(f"the compiler failed: {done.stdout.strip()[-300:]}")
 
 

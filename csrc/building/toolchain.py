@@ -14,8 +14,11 @@ from pathlib import Path
 
 CSRC = Path(__file__).resolve().parents[1]
 TORCH_TARGET = (2, 10)
-COMPILER_RUNTIME = "-lgcc"
-"""Linked before the shared one, of which the library then needs only what every release of it has: unwinding."""
+COMPILER_RUNTIME = "-lgcc -Wl,--exclude-libs,ALL"
+"""Linked before the shared one, of which the library then needs only what every release of it has: unwinding.
+
+What comes out of archives stays inside: some toolchains have libstdc++ as an archive alone, and its streams fail where half
+of them is taken from the shared one that is in the process already."""
 
 
 class CannotBuild(Exception):
