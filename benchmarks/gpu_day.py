@@ -38,6 +38,8 @@ sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 from gpu_lines import UNFINISHED, read  # noqa: E402 - found from anywhere
 from gpu_steps import Step, steps  # noqa: E402
 
+from bam_fused.bench.table import markdown_table  # noqa: E402
+
 
 def machine() -> dict[str, Any]:
     """What has to stand beside every figure."""
@@ -151,16 +153,43 @@ def go(path: Path, plan: list[Step], minutes: float, clock: Callable[[], float] 
 
 
 def report(folder: Path) -> None:
-    """One readme.json of what the competitors' steps measured, as `bam-fused report` reads it, and its tables and plots."""
+    """A page of the kernels, and a readme.json of the competitors, as `bam-fused report` reads it, with tables and plots."""
     from bam_fused.bench import results
 
     cases = [
         {k: v for k, v in line.items() if k != "name"} for line in read(folder / "competitors.jsonl") if "rows" in line
     ]
     described = json.loads((folder / "gpu_day.json").read_text())["machines"][-1]
+    (folder / "kernels.md").write_text(kernels_page(read(folder / "kernels.jsonl")))
     results.write(results.assemble(described, "gpu", cast(list[results.CaseResult], cases)), folder / "readme.json")
     command = (sys.executable, "-m", "bam_fused", "report", str(folder / "readme.json"))
     subprocess.run(command, cwd=ROOT, check=True)
+
+
+def kernels_page(lines: list[dict[str, Any]]) -> str:
+    """The kernels step as Markdown: a line for each feature map, a column for each operator and backend."""
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    for line in lines:
+        if "seconds" in line:
+            *what, shape, dtype, layout = line["name"].split()
+            found.setdefault(f"{shape} {dtype} {layout}", {})[" ".join(what)] = line
+    columns = list(dict.fromkeys(column for cells in found.values() for column in cells))
+
+    def cell(cells: dict[str, dict[str, Any]], column: str) -> str:
+        if column not in cells:
+            return "-"
+        rate, of_copy = (cells[one].get("bytes_per_second") for one in (column, "copy_"))
+        share = f", {rate / of_copy:.0%}" if rate and of_copy and column != "copy_" else ""
+        return f"{cells[column]['seconds']['median'] * 1e6:.1f} us{share}"
+
+    rows = [[name, *(cell(cells, column) for column in columns)] for name, cells in found.items()]
+    text = (
+        "# Kernels, each alone\n\n"
+        "By the step `kernels` of `benchmarks/gpu_day.py`: the median time of a graph's replay, a launch included, after\n"
+        "the level-2 cache was flushed. The share is of the rate at which `copy_` moves the same map: useful bytes (gate\n"
+        "2 passes over x, its backward 3, the pool 1) over time.\n\n"
+    )
+    return text + markdown_table(["", *columns], rows) + "\n"
 
 
 def resume(earlier: Path, folder: Path) -> None:

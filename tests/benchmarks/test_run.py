@@ -10,7 +10,7 @@ import torch
 
 from bam_fused.bench import run
 from bam_fused.bench.cases import MODES, TINY, Case
-from bam_fused.bench.check import Wrong, error, error_of_norms, verify
+from bam_fused.bench.check import Wrong, error, error_of_norms, tolerance, verify
 from bam_fused.bench.operations import DESCRIPTIONS
 from bam_fused.bench.problem import Competitor, Problem
 from bam_fused.bench.run import CEILINGS, Plan, measure
@@ -121,6 +121,13 @@ def test_a_network_is_judged_by_norms() -> None:
         verify(results, true, torch.float32, problem)
     with pytest.raises(Wrong, match="off by inf"):
         verify((torch.tensor([3.0, float("nan")]), *true[1:]), true, torch.float32, problem)
+
+
+def test_convolutions_in_tf32_are_no_error() -> None:
+    module, operation = (Problem((), NOBODY, {}, None, by_norm=by_norm) for by_norm in (True, False))
+    gpu = torch.device("cuda")
+    assert tolerance(torch.float32, gpu, module) == tolerance(torch.float16, gpu, module)
+    assert tolerance(torch.float32, gpu, operation) == tolerance(torch.float32, CPU, module)
 
 
 @pytest.mark.parametrize("name", SETS)

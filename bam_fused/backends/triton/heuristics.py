@@ -2,8 +2,8 @@
 
 The rules follow from what has to be in flight on an NVIDIA GPU of the 2020s to keep its memory busy (16 to 64 KB per
 multiprocessor; at 768 or 1,024 threads on one, each must have 64 bytes under way): benchmarks/static/triton_kernels.md has
-what is. They have not been measured on a GPU. A table that the tuning command has measured on the device at hand goes
-first: see tuned.py.
+what is, benchmarks/results what an H100 makes of it. A table that the tuning command has measured on the device at hand
+goes first: see tuned.py.
 
 How a sample's sums are cut depends on the sample, never on how many there are beside it, so neither do their bits. The pool
 is cut as a batch of one wants it, the backward, which trains, as a batch of BATCH does; other batches take the same.
