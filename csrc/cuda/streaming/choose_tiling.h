@@ -5,10 +5,10 @@
 // groups at a time, and all of them as long as their bytes take. Partial sums cost their bytes, and the block that adds them
 // up a few round trips.
 //
-// The model's constants are microseconds, fitted to the times of 2,900 tilings of the gate, its backward and the pool on an
-// H100 SXM (2026-11-27): it is off by 11 % of a time (root mean square), and the tilings that it chooses take 2 % longer than
-// the fastest. What the times taught: a block with column sums ends at the cost of five loads, so it had better have
-// something to do; waves of small blocks are no worse than one of blocks that stay.
+// The model's constants are microseconds, fitted to 1,700 times of the gate, its backward and the pool by various tilings on
+// an H100 SXM (2026-11-27): it is off by 11 % of a time (root mean square), and what it chooses for one batch size takes 2 %
+// longer than the fastest. What the times taught: a block with column sums ends at the cost of five loads, so it had better
+// have something to do; waves of small blocks are no worse than one of blocks that stay.
 //
 // Which sums are partial, and in which order they are added up, depends on one sample's size and on the device: a tiling of
 // a kernel that sums is chosen for several batch sizes at once.
