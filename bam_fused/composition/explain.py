@@ -40,7 +40,7 @@ def paths_of(module: nn.Module) -> Paths:
                 x = torch.empty(
                     (2, plan.channels, 14, 14), device=like.device, dtype=like.dtype, requires_grad=training
                 )
-                found.append(path_of(module, plan, x))
+                found.append(path_of(module, plan, x)._replace(run=None))  # a report holds no module
     finally:
         for inner, mode in modes:
             inner.training = mode

@@ -35,7 +35,8 @@ def original(module: nn.Module, x: Tensor) -> Outputs:
 def candidate(module: nn.Module, plan: Plan, x: Tensor) -> Outputs:
     """What the plan gives, by the path that the module would take."""
     try:
-        out = (path_of(module, plan, x).run or run)(module, plan, x)
+        forward = path_of(module, plan, x).run
+        out = run(module, plan, x) if forward is None else forward()
     except Exception as error:
         raise Differs(f"its layers can not be run in the layout's order: {_brief(error)}") from error
     return out if type(out) is tuple else (out,)

@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
 from bam_fused.composition import step, training, waits, whole
-from bam_fused.composition.plan import Plan
+from bam_fused.composition.plan import Live, Plan, live
 from bam_fused.composition.run import run
-
-Run = Callable[[nn.Module, Plan, Tensor], Any]
-WhyNot = Callable[[nn.Module, Plan, Tensor], "str | None"]
 
 
 class Candidate(NamedTuple):
     """A path for a whole module that reads its layers' tensors and does not call them."""
 
     name: str
-    why_not: WhyNot
+    why_not: Callable[[Live, Tensor], str | None]
     """Why it can not run this module on this x, cheaply, or None. x is (N, C, H, W) and nothing waits on a child."""
-    run: Run
+    run: Callable[[Live, Tensor], Any]
 
 
 CANDIDATES: tuple[Candidate, ...] = (
@@ -37,8 +35,8 @@ class Path(NamedTuple):
 
     name: str
     """One of `CANDIDATES`, "composed" (layer by layer) or "own forward" (the module's, its children called by it)."""
-    run: Run | None
-    """None for the own forward."""
+    run: Callable[[], Any] | None
+    """The forward, on this x and on the layers as they are now; None for the own forward."""
     refused: tuple[tuple[str, str], ...] = ()
     """The faster paths and why each can not be taken."""
 
@@ -59,13 +57,14 @@ def path_of(module: nn.Module, plan: Plan, x: object) -> Path:
         return Path("own forward", None, (("composed", reason),))
     refused: tuple[tuple[str, str], ...] = ()
     if CANDIDATES:
-        reason = plan.only_layer_by_layer or waits.on_a_layer(module, plan)
+        now = live(module, plan)
+        reason = plan.only_layer_by_layer or waits.on_a_layer(now)
         for candidate in CANDIDATES:
-            why_not = reason or candidate.why_not(module, plan, x)  # type: ignore[arg-type]
+            why_not = reason or candidate.why_not(now, x)  # type: ignore[arg-type]
             if why_not is None:
-                return Path(candidate.name, candidate.run, refused)
+                return Path(candidate.name, partial(candidate.run, now, x), refused)  # type: ignore[arg-type]
             refused += ((candidate.name, why_not),)
-    return Path("composed", run, refused)
+    return Path("composed", partial(run, module, plan, x), refused)  # type: ignore[arg-type]
 
 
 def why_not_by_plan(module: nn.Module, plan: Plan, x: object) -> str | None:

@@ -114,20 +114,38 @@ class Step(NamedTuple):
     norm: nn.Module | None
     """None also where the norm is an Identity."""
     relu: bool
+    """Any activation counts as a ReLU here."""
+    normalises: nn.Module | None
+    """The child that is the norm, of any kind."""
+    activates: nn.Module | None
+    """The child that is the activation."""
 
 
-def steps(module: nn.Module, layers: tuple[Layer, ...]) -> tuple[Step, ...]:
-    """The live children of a branch's layers, for a path that reads their tensors and does not call them.
+class Live(NamedTuple):
+    """A module and its layers as they are in one call, for a path that reads their tensors and does not call them.
 
-    Any activation counts as a ReLU here, and children may be of any kind: ask `waits.on_a_layer` first.
+    Children may be of any kind: ask `waits.on_a_layer` first.
     """
+
+    module: nn.Module
+    plan: Plan
+    channel: list[Step]
+    spatial: list[Step]
+
+
+def live(module: nn.Module, plan: Plan) -> Live:
+    """The children of a module that are its layers now."""
+    return Live(module, plan, _steps(module, plan.channel), _steps(module, plan.spatial))
+
+
+def _steps(module: nn.Module, layers: tuple[Layer, ...]) -> list[Step]:
     resolved = []
     for weight, norm, activation in layers:
         normalises = None if norm is None else child(module, norm)
-        if type(normalises) is nn.Identity:
-            normalises = None
-        resolved.append(Step(child(module, weight), normalises, activation is not None))
-    return tuple(resolved)
+        activates = child(module, activation) if activation else None
+        plain = None if type(normalises) is nn.Identity else normalises
+        resolved.append(Step(child(module, weight), plain, activation is not None, normalises, activates))
+    return resolved
 
 
 def containers(module: nn.Module, layers: tuple[Layer, ...]) -> tuple[tuple[ChildPath, int], ...]:

@@ -9,26 +9,25 @@ from torch import Tensor, nn
 
 from bam_fused.checks import DTYPES
 from bam_fused.composition import training
-from bam_fused.composition.plan import PLAIN_TENSORS, Plan, Step, steps
+from bam_fused.composition.plan import PLAIN_TENSORS, Live, Step
 from bam_fused.composition.whole import odd_layer
 from bam_fused.functional.bam import AFFINE, BIAS, NORM, RELU
 from bam_fused.functional.branches import BATCH
 from bam_fused.functional.training_step import Layers, training_step
 
 
-def why_not(module: nn.Module, plan: Plan, x: Tensor) -> str | None:
+def why_not(live: Live, x: Tensor) -> str | None:
     """Why it can not run this module on this x; None where it can."""
     if torch.compiler.is_compiling():
         return "torch.compile fuses what lies between the convolutions"
-    reason = training.why_not(module, plan, x)
+    reason = training.why_not(live, x)
     if reason is not None:
         return reason
-    channel, spatial = steps(module, plan.channel), steps(module, plan.spatial)
     values = (x.shape[0], x.shape[0] * x.shape[2] * x.shape[3])
-    for branch, count in zip((channel, spatial), values, strict=True):
-        kind = nn.BatchNorm2d if branch is spatial or plan.convolves else nn.BatchNorm1d
+    for branch, count in zip((live.channel, live.spatial), values, strict=True):
+        kind = nn.BatchNorm2d if branch is live.spatial or live.plan.convolves else nn.BatchNorm1d
         for i, step in enumerate(branch):
-            size = 3 if branch is spatial and 0 < i < len(spatial) - 1 else 1
+            size = 3 if branch is live.spatial and 0 < i < len(branch) - 1 else 1
             reason = odd_layer(step.weight, size) or _odd_norm(step.norm, kind, count) or _odd_tensor(step, x)
             if reason is not None:
                 return reason
@@ -64,20 +63,21 @@ def _takes_batch(norm: nn.Module) -> bool:
     return norm.training or norm._buffers["running_mean"] is None
 
 
-def run(module: nn.Module, plan: Plan, x: Tensor) -> Tensor:
+def run(live: Live, x: Tensor) -> Tensor:
     """The forward of a BAM that `why_not` has nothing against."""
-    channel, spatial = steps(module, plan.channel), steps(module, plan.spatial)
+    module, plan, channel, spatial = live
     reduction = spatial[0].weight._parameters
     weight, bias = cast(Tensor, reduction["weight"]), reduction["bias"]
-    out, statistics = training_step(x, weight, bias, *described(channel, spatial), plan.combine)
-    _track((*channel, *spatial), statistics)
+    out, statistics = training_step(x, weight, bias, *described(live), plan.combine)
+    _track(channel + spatial, statistics)
     if plan.scales:
         out = torch.lerp(x, out, module._parameters["residual_scale"].to(x.dtype))  # type: ignore[union-attr]
     return out
 
 
-def described(channel: tuple[Step, ...], spatial: tuple[Step, ...]) -> tuple[list[Tensor], Layers]:
+def described(live: Live) -> tuple[list[Tensor], Layers]:
     """The layers as `branches` takes them."""
+    _, _, channel, spatial = live
     tensors: list[Tensor | None] = []
     layers = []
     for step in (*channel, *spatial):
@@ -102,7 +102,7 @@ def described(channel: tuple[Step, ...], spatial: tuple[Step, ...]) -> tuple[lis
 
 
 @torch.no_grad()
-def _track(layers: tuple[Step, ...], statistics: Tensor) -> None:
+def _track(layers: list[Step], statistics: Tensor) -> None:
     """Move the running statistics as `nn.BatchNorm2d` does, by whom no version counter notices: graphs may hold them."""
     norms = [step.norm for step in layers if step.norm is not None and _takes_batch(step.norm)]
     sizes = [cast(nn.BatchNorm2d, norm).num_features for norm in norms]

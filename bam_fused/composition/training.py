@@ -13,14 +13,14 @@ from torch import Tensor, nn
 
 from bam_fused import backends
 from bam_fused.backends import eager
-from bam_fused.composition.plan import PLAIN_TENSORS, Plan, Step, child, steps
+from bam_fused.composition.plan import PLAIN_TENSORS, Live, Step
 from bam_fused.functional.dilated_conv import dilated_conv
 from bam_fused.functional.squeeze import MOST_REDUCED, memory_format_of
 from bam_fused.functional.two_passes import two_passes
 from bam_fused.ops.operation import wants_standard_operators
 
 
-def why_not(module: nn.Module, plan: Plan, x: Tensor) -> str | None:
+def why_not(live: Live, x: Tensor) -> str | None:
     """Why the training step can not run this module on this x; None where it can."""
     if not torch.is_grad_enabled():
         return "gradients are switched off"
@@ -28,9 +28,9 @@ def why_not(module: nn.Module, plan: Plan, x: Tensor) -> str | None:
         return f"its kernels serve CPU tensors, not {x.device.type}"
     if wants_standard_operators() or torch.compiler.is_exporting():
         return "PyTorch exports, traces or transforms what is computed"
-    if not plan.channel or not plan.spatial:
+    if not live.channel or not live.spatial:
         return "it has one branch"
-    if plan.crops and x.shape[2] != x.shape[3]:
+    if live.plan.crops and x.shape[2] != x.shape[3]:
         return "it pools a crop of x"
     if torch.is_autocast_enabled("cpu"):
         return "autocast is on"
@@ -39,7 +39,7 @@ def why_not(module: nn.Module, plan: Plan, x: Tensor) -> str | None:
             return "the CPU library does not run"
     except backends.BackendUnavailable as failure:  # to be raised by the layers, which may be others'
         return str(failure)
-    return _why_not_reduction(child(module, plan.spatial[0].weight), x)
+    return _why_not_reduction(live.spatial[0].weight, x)
 
 
 def _why_not_reduction(layer: nn.Module, x: Tensor) -> str | None:
@@ -55,10 +55,9 @@ def _why_not_reduction(layer: nn.Module, x: Tensor) -> str | None:
     return None
 
 
-def run(module: nn.Module, plan: Plan, x: Tensor) -> Tensor:
+def run(live: Live, x: Tensor) -> Tensor:
     """The forward of a BAM, its backward in two passes."""
-    reduction, *spatial_steps = steps(module, plan.spatial)
-    channel_steps = steps(module, plan.channel)
+    module, plan, channel_steps, (reduction, *spatial_steps) = live
     memory_format = memory_format_of(x)
 
     def branches(pooled: Tensor, reduced: Tensor) -> tuple[Tensor, Tensor]:

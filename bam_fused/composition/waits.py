@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.module import _has_any_global_hook
 
-from bam_fused.composition.plan import Plan, child
+from bam_fused.composition.plan import Live, Plan, child
 
 # As they were when this was imported: whoever replaces one of them on the class wants it called.
 _CALL = nn.Module.__call__
@@ -34,17 +34,21 @@ def on_a_container(module: nn.Module, plan: Plan) -> str | None:
     return None
 
 
-def on_a_layer(module: nn.Module, plan: Plan) -> str | None:
+def on_a_layer(live: Live) -> str | None:
     """Why a layer must be called as a module; None where its tensors say all that it does."""
     if _has_any_global_hook():
         return "a hook for all modules is registered"
-    for layers in (plan.channel, plan.spatial):
-        for weight, norm, activation in layers:
-            for path, judge in ((weight, _no_layer), (norm, _no_norm), (activation, _no_relu)):
-                if path:
-                    reason = _on(called := child(module, path)) or judge(called)
-                    if reason is not None:
-                        return f"{'.'.join(path)}: {reason}"
+    layers, now = live.plan.channel + live.plan.spatial, live.channel + live.spatial
+    for (weight, norm, activation), (layer, _, _, normalises, activates) in zip(layers, now, strict=True):
+        for path, called, judge in (
+            (weight, layer, _no_layer),
+            (norm, normalises, _no_norm),
+            (activation, activates, _no_relu),
+        ):
+            if called is not None:
+                reason = _on(called) or judge(called)
+                if reason is not None:
+                    return f"{'.'.join(path)}: {reason}"  # type: ignore[arg-type]
     return None
 
 

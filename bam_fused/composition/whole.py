@@ -10,14 +10,14 @@ from torch import Tensor, nn
 from bam_fused import backends
 from bam_fused.backends import BackendUnavailable
 from bam_fused.checks import DTYPES
-from bam_fused.composition.plan import PLAIN_TENSORS, Plan, Step, steps
+from bam_fused.composition.plan import PLAIN_TENSORS, Live, Step
 from bam_fused.functional.bam import AFFINE, BIAS, NORM, RELU, bam
 from bam_fused.ops.operation import wants_standard_operators
 
 
-def why_not(module: nn.Module, plan: Plan, x: Tensor) -> str | None:
+def why_not(live: Live, x: Tensor) -> str | None:
     """Why the operator can not run this module on this x; None where it can."""
-    if x.device.type != "cpu":
+    if not x.is_cpu:  # a device costs ten times as much to compare, here and below
         return f"it serves CPU tensors, not {x.device.type}"
     if wants_standard_operators() or torch.compiler.is_exporting():
         return "PyTorch exports, traces or transforms what is computed"
@@ -25,45 +25,45 @@ def why_not(module: nn.Module, plan: Plan, x: Tensor) -> str | None:
         return "autocast is on"
     if type(x) is not Tensor or x.layout is not torch.strided or x.dtype not in DTYPES:
         return "x is no plain dense floating-point tensor"
-    if x.shape[1] != plan.channels:
-        return f"x has {x.shape[1]} channels, not {plan.channels}"
+    if x.shape[1] != live.plan.channels:
+        return f"x has {x.shape[1]} channels, not {live.plan.channels}"
     try:
         if backends.select(bam.name, x.device) is bam.plain:
             return "the CPU library is not in use"
     except BackendUnavailable as unavailable:
         return str(unavailable)
-    grad, dtype = torch.is_grad_enabled(), x.dtype
-    wanted = grad and x.requires_grad
-    channel, spatial = steps(module, plan.channel), steps(module, plan.spatial)
-    for i, step in enumerate((*channel, *spatial)):
-        position = i - len(channel)
-        size = 3 if 0 < position < len(spatial) - 1 else 1
-        reason = odd_layer(step.weight, size) or _odd_norm(step.norm)
+    dtype = x.dtype
+    layers = live.channel + live.spatial
+    first, last = len(live.channel), len(layers) - 1
+    for i, step in enumerate(layers):
+        layer = step.weight
+        reason = odd_layer(layer, 3 if first < i < last else 1) or _odd_norm(step.norm)
         if reason is not None:
             return reason
-        for tensor in _tensors(step):
-            if type(tensor) not in PLAIN_TENSORS or not tensor.is_cpu:  # a device costs ten times as much to compare
-                return "a parameter is no plain tensor on x's device"
-            wanted = wanted or (grad and tensor.requires_grad)
-        own = step.weight._parameters
-        weight, bias = own["weight"], own["bias"]
-        if weight.dtype != dtype or (bias is not None and bias.dtype != dtype):  # type: ignore[union-attr]
-            return f"x is {dtype}, a layer {weight.dtype}"  # type: ignore[union-attr]
-    return "a gradient is wanted" if wanted else None
+        for own in layer._parameters.values():
+            if own is not None and own.dtype is not dtype:
+                return f"x is {dtype}, a layer {own.dtype}"
+    tensors = [tensor for step in layers for tensor in _tensors(step)]
+    for tensor in tensors:
+        if type(tensor) not in PLAIN_TENSORS or not tensor.is_cpu:
+            return "a parameter is no plain tensor on x's device"
+    if torch.is_grad_enabled() and (x.requires_grad or any(tensor.requires_grad for tensor in tensors)):
+        return "a gradient is wanted"
+    return None
 
 
-def run(module: nn.Module, plan: Plan, x: Tensor) -> Tensor:
+def run(live: Live, x: Tensor) -> Tensor:
     """The forward of a BAM that `why_not` has nothing against."""
-    out: Tensor = backends.select(bam.name, x.device)(*arguments(module, plan, x))
-    if plan.scales:
-        out = torch.lerp(x, out, module._parameters["residual_scale"].to(x.dtype))  # type: ignore[union-attr]
+    out: Tensor = backends.select(bam.name, x.device)(*arguments(live, x))
+    if live.plan.scales:
+        out = torch.lerp(x, out, live.module._parameters["residual_scale"].to(x.dtype))  # type: ignore[union-attr]
     return out
 
 
-def arguments(module: nn.Module, plan: Plan, x: Tensor) -> tuple[Any, ...]:
+def arguments(live: Live, x: Tensor) -> tuple[Any, ...]:
     """What the operator is called with: the module's own tensors, as they are now."""
-    channel, spatial = steps(module, plan.channel), steps(module, plan.spatial)
-    layers = (*channel, *spatial)
+    _, plan, channel, spatial = live
+    layers = channel + spatial
     return (
         x,
         [tensor for step in layers for tensor in _tensors(step)],

@@ -240,7 +240,7 @@ class BAM(nn.Module):
         try:
             path = path_of(self, plan, x)
             if path.run is not None:
-                return path.run(self, plan, x)
+                return path.run()
             channel = None if self.channel is None else self.channel(x)
             spatial = None if self.spatial is None else self.spatial(x)
             return finish(self, plan, x, channel, spatial)

@@ -42,7 +42,7 @@ def _run(module: nn.Module, own: Callable[..., Any], args: tuple[Any, ...], kwar
         x = args[0] if args else next(iter(kwargs.values()))
         path = path_of(module, plan, x)
         if path.run is not None:
-            return path.run(module, plan, x)
+            return path.run()
     return own(module, *args, **kwargs)
 
 

@@ -13,8 +13,12 @@ from torch.nn.utils import parametrizations
 from bam_fused import BAM, replace_bam, visualize
 from bam_fused.composition import path, waits
 from bam_fused.composition.explain import paths_of
-from bam_fused.composition.plan import plan_of, steps
+from bam_fused.composition.plan import live, plan_of
 from bam_fused.composition.run import run
+
+
+def composed(now, x):
+    return run(now.module, now.plan, x)
 
 
 @pytest.fixture
@@ -22,11 +26,11 @@ def taken(monkeypatch):
     """A faster path that runs what the plan says and keeps the names of the modules that took it."""
     names = []
 
-    def faster(module, plan, x):
-        names.append(type(module).__name__)
-        return run(module, plan, x)
+    def faster(now, x):
+        names.append(type(now.module).__name__)
+        return composed(now, x)
 
-    candidate = path.Candidate("faster", lambda module, plan, x: None if x.shape[0] > 1 else "one sample", faster)
+    candidate = path.Candidate("faster", lambda now, x: None if x.shape[0] > 1 else "one sample", faster)
     monkeypatch.setattr(path, "CANDIDATES", (candidate,))
     return names
 
@@ -45,7 +49,7 @@ def test_plans_name_every_layer(kind):
     module = planned(kind)
     plan = pickle.loads(pickle.dumps(plan_of(module)))
     assert plan == plan_of(module) and plan.branches == "both" and plan.channels == 32
-    channel, spatial = steps(module, plan.channel), steps(module, plan.spatial)
+    _, _, channel, spatial = live(module, plan)
     weights = [step.weight for step in (*channel, *spatial)]
     norms = [step.norm for step in (*channel, *spatial) if step.norm is not None]
     layers = [m for m in module.modules() if isinstance(m, (nn.Linear, nn.Conv2d, nn.modules.batchnorm._BatchNorm))]
@@ -77,7 +81,7 @@ def test_a_faster_path_is_taken_by_itself(kind, taken):
 
 
 def test_verification_runs_the_path_that_the_module_will_take(monkeypatch):
-    wrong = path.Candidate("wrong", lambda module, plan, x: None, lambda module, plan, x: run(module, plan, x) * 1.01)
+    wrong = path.Candidate("wrong", lambda now, x: None, lambda now, x: composed(now, x) * 1.01)
     monkeypatch.setattr(path, "CANDIDATES", (wrong,))
     (entry,) = replace_bam(OfficialBAM(32))
     assert not entry.replaced and "computes something else" in entry.reason
@@ -136,20 +140,22 @@ def test_what_waits_on_a_layer_keeps_it_a_module(kind, change, reason, taken):
 def test_another_norm_keeps_it_a_module(other):
     module = planned("official")
     module.spatial_att.gate_s.gate_s_bn_reduce0 = other
-    assert waits.on_a_layer(module, plan_of(module)).endswith(f"is a {type(other).__name__}, not a plain BatchNorm")
+    assert waits.on_a_layer(live(module, plan_of(module))).endswith(
+        f"is a {type(other).__name__}, not a plain BatchNorm"
+    )
 
 
 def test_another_activation_keeps_it_a_module():
     module = planned("official")
     module.channel_att.gate_c.gate_c_relu_1 = nn.SiLU()
-    assert waits.on_a_layer(module, plan_of(module)) == "channel_att.gate_c.gate_c_relu_1: is a SiLU, not a ReLU"
+    assert waits.on_a_layer(live(module, plan_of(module))) == "channel_att.gate_c.gate_c_relu_1: is a SiLU, not a ReLU"
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_nothing_waits_on_a_fresh_module(kind):
     module = planned(kind)
     assert waits.on_a_container(module, plan_of(module)) is None
-    assert waits.on_a_layer(module, plan_of(module)) is None
+    assert waits.on_a_layer(live(module, plan_of(module))) is None
 
 
 @pytest.mark.parametrize("kind", ["BAM", "official"])
@@ -205,8 +211,10 @@ def test_pictures_of_other_implementations(combine):
 
 
 def test_reports_say_which_paths_are_taken_and_why(monkeypatch):
-    one = path.Candidate("one operator", lambda m, p, x: "a gradient is wanted" if x.requires_grad else None, run)
-    two = path.Candidate("two passes", lambda m, p, x: None if all(c.training for c in m.modules()) else "frozen", run)
+    one = path.Candidate("one operator", lambda now, x: "a gradient is wanted" if x.requires_grad else None, composed)
+    two = path.Candidate(
+        "two passes", lambda now, x: None if all(c.training for c in now.module.modules()) else "frozen", composed
+    )
     monkeypatch.setattr(path, "CANDIDATES", (one, two))
     model = nn.Sequential(OfficialBAM(32), OfficialBAM(32), BAM(32), STANetBAM(32)).eval()
     model[0].spatial_att.gate_s.gate_s_conv_di_1.register_forward_hook(lambda *_: pytest.fail("it was run"))

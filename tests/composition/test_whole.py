@@ -17,7 +17,7 @@ from bam_fused.backends import cpu
 from bam_fused.bench.memory import peak_bytes
 from bam_fused.composition import whole
 from bam_fused.composition.path import path_of
-from bam_fused.composition.plan import plan_of
+from bam_fused.composition.plan import live, plan_of
 from bam_fused.composition.run import run
 
 if cpu.library is None:
@@ -31,7 +31,7 @@ def no_gradients():
 
 
 def why_not(module, x):
-    return whole.why_not(module, plan_of(module), x)
+    return whole.why_not(live(module, plan_of(module)), x)
 
 
 def drawn(generator: random.Random):
@@ -182,7 +182,7 @@ def test_the_plain_form_is_the_same():
         bam, shape = drawn(random.Random(seed))
         bam, x = bam.double(), feature_map(shape, torch.float64)
         with use_backend("eager"):
-            torch.testing.assert_close(whole.run(bam, plan_of(bam), x), run(bam, plan_of(bam), x))
+            torch.testing.assert_close(whole.run(live(bam, plan_of(bam)), x), run(bam, plan_of(bam), x))
 
 
 def test_compiled_whole_with_dynamic_shapes():

@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 
 from bam_fused import BAM
 from bam_fused.composition import step
-from bam_fused.composition.plan import plan_of, steps
+from bam_fused.composition.plan import live, plan_of
 from bam_fused.ops import OPERATORS
 
 FORWARD, BACKWARD = OPERATORS["branches"], OPERATORS["branches_backward"]
@@ -23,7 +23,7 @@ def _problem(module: BAM, shape: tuple[int, ...], dtype: torch.dtype, format: st
     """What `branches` is called with for a reduction of some shape, and gradients of both logits."""
     module = randomise(module).to(dtype)
     plan = plan_of(module)
-    tensors, layers = step.described(steps(module, plan.channel), steps(module, plan.spatial))
+    tensors, layers = step.described(live(module, plan))
     n, _, h, w = shape
     grads = gradient((n, plan.channels, 1, 1)).flatten(1), gradient((n, 1, h, w))
     pooled = feature_map((n, plan.channels, 1, 1), dtype).flatten(1)

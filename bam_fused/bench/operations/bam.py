@@ -16,7 +16,7 @@ from bam_fused.bench.description import Description
 from bam_fused.bench.operations import global_avg_pool
 from bam_fused.bench.problem import Problem, feature_map, in_float64, of_module, place
 from bam_fused.composition import step, whole
-from bam_fused.composition.plan import plan_of, steps
+from bam_fused.composition.plan import live, plan_of
 from bam_fused.functional.bam import NORM
 
 
@@ -61,7 +61,7 @@ def samples(x: Tensor) -> Iterator[tuple[Any, ...]]:
         module.to(x.device, x.dtype).eval().requires_grad_(False)
         plan = plan_of(module)
         assert plan is not None
-        yield whole.arguments(module, plan, x)
+        yield whole.arguments(live(module, plan), x)
 
 
 def branches_samples(x: Tensor) -> Iterator[tuple[Any, ...]]:
@@ -71,7 +71,7 @@ def branches_samples(x: Tensor) -> Iterator[tuple[Any, ...]]:
         module = make(2 * reduced, 2).to(x.device, x.dtype).train(training).requires_grad_(False)
         plan = plan_of(module)
         assert plan is not None
-        tensors, layers = step.described(steps(module, plan.channel), steps(module, plan.spatial))
+        tensors, layers = step.described(live(module, plan))
         yield x.new_ones((n, 2 * reduced)).cumsum(0), x, tensors, *layers
 
 
