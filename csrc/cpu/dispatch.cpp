@@ -31,12 +31,12 @@ Tiling tiling_of(const Extent& extent, Dtype dtype) {
 Tensor workspace(const Tensor& x, std::initializer_list<int64_t> sizes) {
   std::vector<int64_t> strides(sizes.size(), 1);
   for (size_t d = sizes.size() - 1; d > 0; --d) strides[d - 1] = strides[d] * sizes.begin()[d];
-  const bool wide = compute_dtype(x) == ScalarType::Double;
   AtenTensorHandle fresh;
   // Not by `torch::stable::new_empty`, which looks the operator up by its name: a microsecond for each.
   TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(
       static_cast<int64_t>(sizes.size()), sizes.begin(), strides.data(),
-      wide ? aoti_torch_dtype_float64() : aoti_torch_dtype_float32(), aoti_torch_device_type_cpu(), 0, &fresh));
+      is_float64(x) ? aoti_torch_dtype_float64() : aoti_torch_dtype_float32(), aoti_torch_device_type_cpu(), 0,
+      &fresh));
   return Tensor(fresh);
 }
 

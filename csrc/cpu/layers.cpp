@@ -7,10 +7,10 @@
 
 namespace bam_fused::cpu {
 
-int64_t compute_bytes(const Tensor& x) { return compute_dtype(x) == ScalarType::Double ? 8 : 4; }
+int64_t compute_bytes(const Tensor& x) { return is_float64(x) ? 8 : 4; }
 
 int64_t padded(const Tensor& x, int64_t length) {
-  const int64_t lanes = vector_bytes() / (compute_dtype(x) == ScalarType::Double ? 8 : 4);
+  const int64_t lanes = vector_bytes() / compute_bytes(x);
   return (length + lanes - 1) / lanes * lanes;
 }
 
@@ -145,7 +145,7 @@ void write_row(const std::vector<double>& numbers, A* to, int64_t length) {
 const void* padded_numbers(const Tensor& x, const std::vector<double>& numbers, Workspace& space) {
   const int64_t length = padded(x, static_cast<int64_t>(numbers.size()));
   void* row = space.take(length);
-  if (compute_dtype(x) == ScalarType::Double) {
+  if (is_float64(x)) {
     write_row(numbers, static_cast<double*>(row), length);
   } else {
     write_row(numbers, static_cast<float*>(row), length);

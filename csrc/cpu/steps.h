@@ -2,6 +2,7 @@
 #pragma once
 
 #include <functional>
+#include <utility>
 #include <vector>
 
 #include "layers.h"
@@ -13,12 +14,12 @@ class Steps {
   // Runs the parts begin to end, numbered through all samples; the weight is empty where the step reads none packed.
   using Run = std::function<void(const PackedWeight& weight, int64_t begin, int64_t end)>;
 
-  void add_packing(const Packing& packing) { packings_.push_back(packing); }
+  void add_packing(Packing packing) { packings_.push_back(std::move(packing)); }
   int64_t packed_bytes() const;  // of all weights
 
-  void add(int64_t parts, const Run& run) { steps_.push_back({run, parts, nullptr}); }
-  void add_packed(int64_t parts, const Run& run, size_t packing) {
-    steps_.push_back({run, parts, &packings_[packing]});
+  void add(int64_t parts, Run run) { steps_.push_back({std::move(run), parts, nullptr}); }
+  void add_packed(int64_t parts, Run run, size_t packing) {
+    steps_.push_back({std::move(run), parts, &packings_[packing]});
   }
 
   // Samples one after the other, each through all steps, on the caller's thread.

@@ -19,10 +19,15 @@ inline Dtype dtype_of(const Tensor& t) {
   }
 }
 
-// What a feature map is computed in, and its sums are kept in: float64 for float64, float32 for all others.
-inline ScalarType compute_dtype(const Tensor& x) {
-  return x.scalar_type() == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
+// Not by its scalar_type(), which asks PyTorch for the number of every dtype until one fits.
+inline bool is_float64(const Tensor& t) {
+  int32_t dtype = 0;
+  TORCH_ERROR_CODE_CHECK(aoti_torch_get_dtype(t.get(), &dtype));
+  return dtype == aoti_torch_dtype_float64();
 }
+
+// What a feature map is computed in, and its sums are kept in: float64 for float64, float32 for all others.
+inline ScalarType compute_dtype(const Tensor& x) { return is_float64(x) ? ScalarType::Double : ScalarType::Float; }
 
 // Whatever the library does with a tensor's memory before it is first written; each library defines it.
 void prepare_memory(const Tensor& fresh);
