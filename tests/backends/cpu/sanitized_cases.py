@@ -22,7 +22,7 @@ from bam_fused.backends import run  # noqa: E402
 from bam_fused.bench.description import Samples  # noqa: E402
 from bam_fused.bench.operations import DESCRIPTIONS  # noqa: E402
 from bam_fused.composition import whole  # noqa: E402
-from bam_fused.composition.plan import plan_of  # noqa: E402
+from bam_fused.composition.plan import live, plan_of  # noqa: E402
 
 DILATIONS = (1, 2, 4, 40)  # also more than any map is wide
 WIDTHS = (1, 1, 2, 7, 8, 14, 33)
@@ -60,7 +60,7 @@ def drawn_bam(generator: random.Random, x: torch.Tensor) -> tuple[Any, ...]:
         min_hidden=1,
     )
     module.to(x.dtype).eval().requires_grad_(False)
-    return whole.arguments(module, plan_of(module), x)
+    return whole.arguments(live(module, plan_of(module)), x)
 
 
 def drawn_arguments(generator: random.Random, name: str, samples: Samples) -> tuple[Any, ...]:
