@@ -265,9 +265,17 @@ def test_the_report_is_put_together_from_the_lines(gpu_day, tmp_path, monkeypatc
     lines = [{"name": "a", "started": "now"}]
     lines += [{"name": name, "operation": name, "rows": [], "absent": {}} for name in ("gate", "bam")]
     (tmp_path / "competitors.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    kernels = (("copy_ 1x8x4x4 float32 NCHW", 1e-5, 2e9), ("gate cuda 1x8x4x4 float32 NCHW", 2e-5, 1e9))
+    (tmp_path / "kernels.jsonl").write_text(
+        "".join(
+            json.dumps({"name": name, "seconds": {"median": seconds}, "bytes_per_second": rate}) + "\n"
+            for name, seconds, rate in kernels
+        )
+    )
     reported = []
     monkeypatch.setattr(gpu_day.subprocess, "run", lambda command, **_: reported.append(command))
     assert gpu_day.main(["--report", str(tmp_path)]) == 0
     merged = json.loads((tmp_path / "readme.json").read_text())
     assert [case["operation"] for case in merged["cases"]] == ["gate", "bam"]
     assert reported and reported[0][-1] == str(tmp_path / "readme.json")
+    assert "| 1x8x4x4 float32 NCHW | 10.0 us | 20.0 us, 50% |" in (tmp_path / "kernels.md").read_text()

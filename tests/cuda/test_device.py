@@ -51,14 +51,21 @@ def test_gradcheck() -> None:
 
 @pytest.mark.parametrize("dtype", (torch.float32, torch.bfloat16, torch.float16), ids=str)
 def test_error_is_no_larger_than_eagers(dtype: torch.dtype) -> None:
-    """Against float64, that of the expression in plain PyTorch."""
+    """Each result's largest error against float64 is at most that of the expression in plain PyTorch.
+
+    Sums in float32, which differ by the order of their addends, are judged by the noise of that.
+    """
     x, channel, spatial = arguments(dtype)
     channel, spatial = 4 * channel, 4 * spatial
     exact = forward_backward_eager(*(t.double() for t in (x, channel, spatial)))
     ours, eager = forward_backward(x, channel, spatial), forward_backward_eager(x, channel, spatial)
     noise = noise_of_sums(x, x, channel, spatial, "sum")
-    for name, a, b, c in zip(("out", "dx", "dchannel", "dspatial"), ours, eager, exact, strict=True):
-        assert_no_worse_than_eager(name, a, b, c, noise if name in ("dchannel", "dspatial") else 0.0)
+    for name, mine, theirs, true in zip(("out", "dx", "dchannel", "dspatial"), ours, eager, exact, strict=True):
+        if dtype == torch.float32 and name in ("dchannel", "dspatial"):
+            assert_no_worse_than_eager(name, mine, theirs, true, noise)
+        else:
+            scale = true.abs().max() * torch.finfo(dtype).eps
+            assert (mine.double() - true).abs().max() <= (theirs.double() - true).abs().max() + 0.05 * scale, name
 
 
 def forward_backward_eager(x: Tensor, channel: Tensor, spatial: Tensor) -> tuple[Tensor, ...]:

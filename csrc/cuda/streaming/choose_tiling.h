@@ -210,10 +210,6 @@ inline double least_busy(const Extent& extent, const Work& w, int threads) {
   return 0.9 * busiest;
 }
 
-}  // namespace detail
-
-namespace detail {
-
 inline void set_split(Tiling& t, int groups) {
   t.split_groups = groups;
   t.splits = ceil_div(ceil_div(t.rows, t.group_rows), groups);
