@@ -51,39 +51,32 @@ void Packing::cut(int64_t room) {
   if (part_ == 0) part_ = length_;
 }
 
-template <class Run>
-PackedWeight Packing::run_part(void* packed, int64_t part, const Run& run) const {
-  const int64_t first = part * part_, count = std::min(part_, length_ - first), outputs = arguments_.outputs;
+Packing::Part Packing::part(void* packed, int64_t index) const {
+  const int64_t first = index * part_, count = std::min(part_, length_ - first), outputs = arguments_.outputs;
   PackArguments a = arguments_;
   a.packed = packed;
   const char* weight = static_cast<const char*>(a.weight);
+  const Dtype dtype = dtype_of(weight_);
   if (taps_of(weight_) == 1) {
     a.weight = weight + first * weight_.element_size();
-    run(a, count);
-    return {packed, first, count, 0, outputs};
+    return {a, dtype, count, {packed, first, count, 0, outputs}};
   }
   a.weight = weight + first * a.inputs * a.taps * weight_.element_size();
   a.outputs = std::min(count, outputs - first);
-  run(a, a.inputs);
-  return {packed, 0, weight_.size(1), first, a.outputs};
+  return {a, dtype, a.inputs, {packed, 0, weight_.size(1), first, a.outputs}};
 }
 
-PackedWeight Packing::run(void* packed, int64_t part) const {
-  return run_part(packed, part, [&](const PackArguments& a, int64_t inputs) {
-    kernel_for<PackArguments>(dtype_of(weight_))(a, 0, inputs);
-  });
-}
-
-PackedWeight Packing::run_parallel(void* packed, int64_t part) const {
-  return run_part(packed, part, [&](const PackArguments& a, int64_t inputs) {
-    for_tiles(a, dtype_of(weight_), inputs, inputs * a.taps * a.outputs);
-  });
+PackedWeight Packing::run(void* packed, int64_t index) const {
+  const Part p = part(packed, index);
+  kernel_for<PackArguments>(p.dtype)(p.arguments, 0, p.inputs);
+  return p.weight;
 }
 
 Tensor packed_weight(const Tensor& x, const Tensor& weight) {
   const Packing packing(x, weight, weight.size(1));
   const Tensor packed = workspace(x, {packing.part_bytes() / compute_bytes(x)});
-  packing.run_parallel(packed.data_ptr(), 0);
+  const Packing::Part all = packing.part(packed.data_ptr(), 0);
+  for_tiles(all.arguments, all.dtype, all.inputs, all.inputs * all.arguments.taps * all.arguments.outputs);
   return packed;
 }
 

@@ -30,12 +30,18 @@ class Packing {
   int64_t parts() const { return (length_ + part_ - 1) / part_; }
   int64_t part_bytes() const { return part_ * bytes_; }
 
-  PackedWeight run(void* packed, int64_t part) const;
-  PackedWeight run_parallel(void* packed, int64_t part) const;
+  // What there is to do for a part: the kernel's arguments for so many inputs, and the weight that it leaves in `packed`.
+  struct Part {
+    PackArguments arguments;
+    Dtype dtype;
+    int64_t inputs;
+    PackedWeight weight;
+  };
+  Part part(void* packed, int64_t index) const;
+
+  PackedWeight run(void* packed, int64_t index) const;
 
  private:
-  template <class Run> PackedWeight run_part(void* packed, int64_t part, const Run& run) const;
-
   Tensor weight_;
   PackArguments arguments_;
   int64_t bytes_;                 // of each input or output, packed

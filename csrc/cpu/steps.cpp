@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "phases.h"
+
 namespace bam_fused::cpu {
 
 int64_t Steps::packed_bytes() const {
@@ -32,18 +34,24 @@ void Steps::run_alone(int64_t begin, int64_t end, Span room) const {
 }
 
 void Steps::run_together(int64_t begin, int64_t end, const Span& room, bool parallel) const {
+  std::vector<Phase> phases;
   for (const Step& step : steps_) {
-    const auto run = [&](const PackedWeight& weight) {
-      const int64_t first = begin * step.parts, last = end * step.parts;
-      const auto parts = [&](int64_t from, int64_t to) { step.run(weight, from, to); };
-      parallel ? torch::stable::parallel_for(first, last, 1, parts) : parts(first, last);
+    const auto add = [&](const PackedWeight& weight) {
+      const auto run = [&step, weight](int64_t from, int64_t to) { step.run(weight, from, to); };
+      phases.push_back({run, begin * step.parts, end * step.parts});
     };
     if (!step.packing) {
-      run({});
+      add({});
       continue;
     }
-    for (int64_t part = 0; part < step.packing->parts(); ++part) run(step.packing->run_parallel(room.begin, part));
+    for (int64_t index = 0; index < step.packing->parts(); ++index) {
+      const Packing::Part part = step.packing->part(room.begin, index);
+      const auto kernel = kernel_for<PackArguments>(part.dtype);
+      phases.push_back({[=](int64_t from, int64_t to) { kernel(part.arguments, from, to); }, 0, part.inputs});
+      add(part.weight);
+    }
   }
+  run_phases(phases, parallel ? torch::stable::get_num_threads() : 1);
 }
 
 }  // namespace bam_fused::cpu
