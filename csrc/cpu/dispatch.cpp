@@ -7,16 +7,25 @@
 
 namespace bam_fused::cpu {
 
+namespace {
+
+int64_t split(int64_t length, int64_t most) { return std::max<int64_t>(1, (length + most - 1) / most); }
+
+}  // namespace
+
 Tiling tiling_of(const Extent& extent, Dtype dtype) {
+  // A tile's rows are a run of additions, whose rounding grows with it: of 32 it errs up to 1.2 times as much as eager's sums.
+  // A small sample takes shorter ones: equal addends round alike, and their errors add up.
+  constexpr int64_t fewest_rows = 8, most_rows = 16;
+  return tiling_of(extent, dtype, extent.rows * extent.columns > kFewElements ? most_rows : fewest_rows);
+}
+
+Tiling tiling_of(const Extent& extent, Dtype dtype, int64_t most_rows) {
   Tiling t{};
   t.samples = extent.samples;
   t.rows = extent.rows;
   t.columns = extent.columns;
-  const auto split = [](int64_t length, int64_t most) { return std::max<int64_t>(1, (length + most - 1) / most); };
-  // A tile's rows are a run of additions, whose rounding grows with it: of 32 it errs up to 1.2 times as much as eager's sums.
-  // A sample that is small anyway takes shorter ones: equal addends round alike, and their errors add up.
-  constexpr int64_t few_elements = 8192, fewest_rows = 8, most_rows = 16;
-  t.row_tiles = split(t.rows, t.rows * t.columns > few_elements ? most_rows : fewest_rows);
+  t.row_tiles = split(t.rows, most_rows);
   t.tile_rows = split(t.rows, t.row_tiles);
   // As many tiles as there may be threads, even over one sample, if columns permit.
   constexpr int64_t enough_tiles = 16, fewest_columns = 256;

@@ -29,6 +29,12 @@ template <class Arguments> typename ForDtypes<Arguments>::Kernel kernel_for(Dtyp
 // depend on the batch that it comes in.
 Tiling tiling_of(const Extent& extent, Dtype dtype);
 
+// The same into tiles of at most so many rows.
+Tiling tiling_of(const Extent& extent, Dtype dtype, int64_t most_rows);
+
+// A sample that is small anyway.
+constexpr int64_t kFewElements = 8192;
+
 // An uninitialised contiguous tensor of the compute type.
 Tensor workspace(const Tensor& x, std::initializer_list<int64_t> sizes);
 

@@ -18,13 +18,13 @@
 
 namespace bam_fused::cpu {
 
-// The sums that a call asks for, times `scale`: over the columns of each row, over the rows of each column; either may be null.
+// The sums that a call asks for: over the columns of each row, over the rows of each column; either may be null.
 struct Sums {
   Results of_rows{}, of_columns{};
-  double scale = 1.0;
 };
 
-// Where the tiles leave their partial sums of some results, [samples, partials, length], until these are added up.
+// Where the tiles leave their partial sums of some results, [samples, partials, length], until these are added up and multiplied
+// by `scale`.
 class PartialSums {
  public:
   PartialSums(
@@ -46,8 +46,8 @@ template <class Call> void run_tiles(const Call& call, const Target& target, con
   const Tiling tiling = tiling_of(extent, call.dtype);
   const std::array<int64_t, 3> row_sizes{extent.samples, tiling.column_tiles, extent.rows};
   const std::array<int64_t, 3> column_sizes{extent.samples, tiling.row_tiles, extent.columns};
-  const PartialSums rows(target, call.dtype, sums.of_rows, row_sizes, sums.scale);
-  const PartialSums columns(target, call.dtype, sums.of_columns, column_sizes, sums.scale);
+  const PartialSums rows(target, call.dtype, sums.of_rows, row_sizes, 1.0);
+  const PartialSums columns(target, call.dtype, sums.of_columns, column_sizes, 1.0);
   const Tiled<Call> tiled{call, tiling, rows.data(), columns.data()};
   for_tiles(tiled, call.dtype, tiling.tiles(), extent.samples * extent.rows * extent.columns);
   rows.add_up();

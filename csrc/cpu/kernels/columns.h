@@ -30,6 +30,13 @@ template <class T> inline Vec<Compute<T>> load(const T* p, Short part) {
 inline Vec<float> load(const float* p, Short part) {
   return (Vec<float>)_mm512_maskz_loadu_ps((__mmask16)((1u << part.count) - 1), p);
 }
+inline __m256i load_halves(const void* p, Short part) {
+  return _mm256_maskz_loadu_epi16((__mmask16)((1u << part.count) - 1), p);
+}
+inline Vec<float> load(const BFloat16* p, Short part) {
+  return bit_cast<Vec<float>>(widen((HalfBits)load_halves(p, part)) << 16);
+}
+inline Vec<float> load(const Float16* p, Short part) { return (Vec<float>)_mm512_cvtph_ps(load_halves(p, part)); }
 #endif
 
 template <class T> inline void store(T* p, Vec<Compute<T>> v, Whole) { store(p, v); }
@@ -75,6 +82,42 @@ template <class A, class Step> inline A sum_columns(int64_t columns, Step&& step
     total += sum;
   }
   return sum_lanes<A>(total);
+}
+
+// The row's last columns from k on, less than a vector of them, and zeros.
+template <class T, class A = Compute<T>> inline Vec<A> load_rest(const T* row, int64_t k, int64_t columns) {
+#if defined(__AVX512F__)
+  constexpr bool by_mask = sizeof(A) == 4;
+#else
+  constexpr bool by_mask = false;
+#endif
+  if (!by_mask && columns >= kLanes<A>) {
+    const Overlap last{kLanes<A> - (columns - k)};
+    return only_new<A>(load(row + columns - kLanes<A>, last), last);
+  }
+  return load(row + k, Short{columns - k});
+}
+
+// The sum over the row, up to that over the lanes: several sums at a time, as one alone would wait for each addition, and for long
+// rows in blocks, which round less.
+template <class T, class A = Compute<T>> inline Vec<A> sum_vectors(const T* row, int64_t columns) {
+  constexpr int at_once = 4;
+  constexpr int64_t step = at_once * kLanes<A>, block = 16 * step;
+  Vec<A> total{};
+  int64_t k = 0;
+  for (int64_t end; k + step <= columns; k = end) {
+    end = columns - k < 2 * block ? k + (columns - k) / step * step : k + block;
+    Vec<A> sums[at_once];
+    for_each<at_once>([&](int i) { sums[i] = load(row + k + i * kLanes<A>); });
+    for (int64_t at = k + step; at < end; at += step) {
+      for_each<at_once>([&](int i) { sums[i] += load(row + at + i * kLanes<A>); });
+    }
+    total += (sums[0] + sums[1]) + (sums[2] + sums[3]);
+  }
+  Vec<A> rest{};
+  for (; k + kLanes<A> <= columns; k += kLanes<A>) rest += load(row + k);
+  if (k < columns) rest += load_rest(row, k, columns);
+  return total + rest;
 }
 
 }  // namespace

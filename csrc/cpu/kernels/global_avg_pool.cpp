@@ -1,57 +1,74 @@
 // The sums behind global average pooling, on one tile: over the columns of each row, or over the rows of each column.
-#include "../../operations/global_avg_pool.h"
+#include "global_avg_pool.h"
 
 #include "columns.h"
-#include "tiled.h"
+#include "shuffle.h"
 #include "tiles.h"
 
 namespace bam_fused::cpu {
 namespace {
 
-template <class T> void sum_over_columns(const Tiled<PoolCall>& arguments, const Tile& tile) {
+// As many rows at a time as fill a vector of sums.
+template <class T> void sum_over_columns(const TiledPool& a, const Tile& tile) {
   using A = Compute<T>;
-  const Tiling& tiling = arguments.tiling;
-  A* sums =
-      (A*)arguments.row_partials + (tile.sample * tiling.column_tiles + tile.column_tile) * tiling.rows + tile.row;
-  for (int64_t row = 0; row < tile.rows; ++row) {
-    const T* x = row_at<const T>(arguments.x, tile, row);
-    sums[row] =
-        sum_columns<A>(tile.columns, [&](int64_t k, auto part) { return only_new<A>(load(x + k, part), part); });
+  const A scale = (A)a.scale;
+  A* sums = (A*)a.sums + (tile.sample * a.tiling.column_tiles + tile.column_tile) * a.tiling.rows + tile.row;
+  const auto sum_row = [&](int64_t row) { return sum_vectors(row_at<const T>(a.x, tile, row), tile.columns); };
+  int64_t row = 0;
+  for (; row + kLanes<A> <= tile.rows; row += kLanes<A>) {
+    Vec<A> sum[kLanes<A>];
+    for (int i = 0; i < kLanes<A>; ++i) sum[i] = sum_row(row + i);
+    store(sums + row, sum_each<A>(sum) * scale);
   }
+  for (; row < tile.rows; ++row) sums[row] = sum_lanes<A>(sum_row(row)) * scale;
 }
 
-// Adds `rows` rows of the tile from `row` on, one after the other, to the sums of its columns.
-template <class T, int64_t rows, class A = Compute<T>>
-inline void add_rows(const Map& map, const Tile& tile, int64_t row, A* sums) {
-  const T* x = row_at<const T>(map, tile, row);
-  for_columns<A>(tile.columns, [&](int64_t k, auto part) {
-    Vec<A> sum = load(sums + k, part);
-    for (int64_t i = 0; i < rows; ++i) sum += only_new<A>(load(x + i * map.strides.row + k, part), part);
-    store(sums + k, sum, part);
+// Adds the sum of these rows to the sums of their columns: a run of columns at a time in registers, so that x is read in long runs.
+template <class T, class A = Compute<T>>
+inline void add_group(const T* x, int64_t stride, int64_t rows, int64_t columns, A* sums) {
+  constexpr int at_once = 16;
+  int64_t begin = 0;
+  for (; begin + at_once * kLanes<A> <= columns; begin += at_once * kLanes<A>) {
+    Vec<A> sum[at_once];
+#pragma GCC unroll 16
+    for (int i = 0; i < at_once; ++i) sum[i] = load(x + begin + i * kLanes<A>);
+    for (int64_t row = 1; row < rows; ++row) {
+#pragma GCC unroll 16
+      for (int i = 0; i < at_once; ++i) sum[i] += load(x + row * stride + begin + i * kLanes<A>);
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < at_once; ++i) {
+      A* to = sums + begin + i * kLanes<A>;
+      store(to, load(to) + sum[i]);
+    }
+  }
+  for_columns<A>(columns - begin, [&](int64_t k, auto part) {
+    Vec<A> sum = load(x + begin + k, part);
+    for (int64_t row = 1; row < rows; ++row) sum += load(x + row * stride + begin + k, part);
+    store(sums + begin + k, load(sums + begin + k, part) + only_new<A>(sum, part), part);
   });
 }
 
-template <class T> void sum_over_rows(const Tiled<PoolCall>& arguments, const Tile& tile) {
+template <class T> void sum_over_rows(const TiledPool& a, const Tile& tile) {
   using A = Compute<T>;
-  constexpr int64_t at_once = 8;
-  const Tiling& tiling = arguments.tiling;
-  A* sums =
-      (A*)arguments.column_partials + (tile.sample * tiling.row_tiles + tile.row_tile) * tiling.columns + tile.column;
+  A* sums = (A*)a.sums + (tile.sample * a.tiling.row_tiles + tile.row_tile) * a.tiling.columns + tile.column;
   memset(sums, 0, tile.columns * sizeof(A));
-  int64_t row = 0;
-  for (; row + at_once <= tile.rows; row += at_once) add_rows<T, at_once>(arguments.x, tile, row, sums);
-  for (; row < tile.rows; ++row) add_rows<T, 1>(arguments.x, tile, row, sums);
+  for (int64_t row = 0, rows; row < tile.rows; row += rows) {
+    rows = tile.rows - row < kPoolGroup ? tile.rows - row : kPoolGroup;
+    add_group(row_at<const T>(a.x, tile, row), a.x.strides.row, rows, tile.columns, sums);
+  }
+  for (int64_t k = 0; k < tile.columns; ++k) sums[k] *= (A)a.scale;
 }
 
-template <class T> void global_avg_pool(const Tiled<PoolCall>& arguments, int64_t begin, int64_t end) {
+template <class T> void global_avg_pool(const TiledPool& a, int64_t begin, int64_t end) {
   for (int64_t index = begin; index < end; ++index) {
-    const Tile tile = tile_at(arguments.tiling, index);
-    arguments.of_rows ? sum_over_columns<T>(arguments, tile) : sum_over_rows<T>(arguments, tile);
+    const Tile tile = tile_at(a.tiling, index);
+    a.of_rows ? sum_over_columns<T>(a, tile) : sum_over_rows<T>(a, tile);
   }
 }
 
 }  // namespace
 
-BAM_TILED_KERNEL(PoolCall, global_avg_pool)
+BAM_KERNEL(TiledPool, global_avg_pool)
 
 }  // namespace bam_fused::cpu

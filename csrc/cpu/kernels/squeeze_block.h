@@ -110,30 +110,17 @@ template <class T> struct SqueezeBlock {
       for (; c + kLanes<A> <= depth; c += kLanes<A>) {
         Vec<A> sum[kLanes<A>];
 #pragma GCC unroll 16
-        for (int i = 0; i < kLanes<A>; ++i) sum[i] = partial_sums(x + (c + i) * channel_step, tile.count);
+        for (int i = 0; i < kLanes<A>; ++i) sum[i] = sum_vectors(x + (c + i) * channel_step, tile.count);
         store(sums + c, sum_each<A>(sum));
       }
     }
     for (; c < depth; ++c) {
       const A* channel = x + c * channel_step;
-      sums[c] = pools_all(a) ? sum_lanes<A>(partial_sums(channel, tile.count)) : A(0);
+      sums[c] = pools_all(a) ? sum_lanes<A>(sum_vectors(channel, tile.count)) : A(0);
       for (int64_t p = 0; p < tile.count && !pools_all(a); ++p) {
         if (pools(a, tile.position + p)) sums[c] += channel[p];
       }
     }
-  }
-
-  // Their sum, up to that over the lanes.
-  static Vec<A> partial_sums(const A* numbers, int64_t count) {
-    constexpr int at_once = 4;
-    Vec<A> sums[at_once] = {}, rest{};
-    int64_t k = 0;
-    for (; k + at_once * kLanes<A> <= count; k += at_once * kLanes<A>) {
-      for (int i = 0; i < at_once; ++i) sums[i] += load(numbers + k + i * kLanes<A>);
-    }
-    for (; k + kLanes<A> <= count; k += kLanes<A>) rest += load(numbers + k);
-    if (k < count) rest += load(numbers + k, Short{count - k});
-    return (sums[0] + sums[1]) + (sums[2] + sums[3]) + rest;
   }
 
   void pool_positions(const SqueezeArguments& a, const SqueezeTile& tile, A* sums, int64_t depth) const {
