@@ -69,7 +69,7 @@ def describe(name: str, build: Build, fuse: Callable[[nn.Module], nn.Module] = r
             reference=of_module(reference.to(device)),
             competitors={"eager": of_module(model), "fused": of_module(fuse(model))},
             to_compile="eager",
-            slack=1000,
+            slack=100,
             by_norm=True,
         )
 
