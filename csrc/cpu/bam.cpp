@@ -83,14 +83,13 @@ class Bam {
   // in each one's output, and all weights in that of its last one, if they fit there. If they do not, or if there is a single
   // sample, the threads go through the steps together, and whatever else the call needs lies in the output, too.
   void choose_memory() {
-    constexpr int64_t worth_a_thread = 32768;
     use_output();
     const SqueezeArguments squeeze = squeeze_arguments(call_.map, x_, 0);
     tiles_ = squeeze.tiles;
     const int64_t bytes = compute_bytes(x_), pool = lines(tiles_ * channels_ * bytes), features = features_bytes();
     own_ = features + std::max(call_.dilations.empty() ? 0 : features, pool);
     add_packings(squeeze.tile_positions);
-    threads_ = x_.numel() <= worth_a_thread ? 1 : torch::stable::get_num_threads();
+    threads_ = x_.numel() <= kWorthAThread ? 1 : torch::stable::get_num_threads();
     if (samples_ > 1 && own_ + steps_.packed_bytes() <= output_.bytes) alone_ = samples_ / threads_ * threads_;
     PerSample own{output_.begin, output_.bytes};
     if (alone_ == 0) {

@@ -27,8 +27,10 @@ Tiling tiling_of(const Extent& extent, Dtype dtype, int64_t most_rows) {
   t.columns = extent.columns;
   t.row_tiles = split(t.rows, most_rows);
   t.tile_rows = split(t.rows, t.row_tiles);
-  // As many tiles as there may be threads, even over one sample, if columns permit.
-  constexpr int64_t enough_tiles = 16, fewest_columns = 256;
+  // As many tiles as there may be threads worth their while, even over one sample, if columns permit: but a tile of less than
+  // whole rows reads memory in short runs.
+  constexpr int64_t most_threads = 16, fewest_columns = 256;
+  const int64_t enough_tiles = std::clamp<int64_t>(t.rows * t.columns / kWorthAThread, 1, most_threads);
   const int64_t most_columns = kMaxTileColumnBytes / (dtype == Dtype::float64 ? 8 : 4);
   const int64_t wanted = std::min(split(enough_tiles, t.row_tiles), t.columns / fewest_columns);
   t.column_tiles = std::max(wanted, split(t.columns, most_columns));

@@ -32,8 +32,8 @@ Tiling tiling_of(const Extent& extent, Dtype dtype);
 // The same into tiles of at most so many rows.
 Tiling tiling_of(const Extent& extent, Dtype dtype, int64_t most_rows);
 
-// A sample that is small anyway.
-constexpr int64_t kFewElements = 8192;
+constexpr int64_t kFewElements = 8192;    // a sample that is small anyway
+constexpr int64_t kWorthAThread = 32768;  // so many elements
 
 // An uninitialised contiguous tensor of the compute type.
 Tensor workspace(const Tensor& x, std::initializer_list<int64_t> sizes);
@@ -49,9 +49,8 @@ void sum_partials(
 // saves.
 template <class Arguments>
 void for_tiles(const Arguments& arguments, Dtype dtype, int64_t tiles, int64_t elements) {
-  constexpr int64_t worth_a_thread = 32768;
   const auto kernel = kernel_for<Arguments>(dtype);
-  if (elements <= worth_a_thread) {
+  if (elements <= kWorthAThread) {
     kernel(arguments, 0, tiles);
   } else {
     torch::stable::parallel_for(0, tiles, 1, [&](int64_t begin, int64_t end) { kernel(arguments, begin, end); });
