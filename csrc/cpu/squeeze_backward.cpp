@@ -6,6 +6,7 @@
 #include "features.h"
 #include "kernels/squeeze_input_grad.h"
 #include "kernels/squeeze_weight_grad.h"
+#include "kernels/sum_partials.h"
 #include "layers.h"
 
 namespace bam_fused::cpu {
@@ -132,9 +133,9 @@ Tensor squeeze_weight_grad(const Tensor& x, const Tensor& reduced_grad) {
   const Tensor partials = workspace(x, {rows, a.splits, columns});
   a.partials = partials.data_ptr();
   for_tiles(a, dtype_of(x), channel_tiles * a.splits, map.shape.elements());
-  Tensor sums = a.rows_are_channels ? workspace(x, {rows, columns}) : out;
-  sum_partials(x, partials, sums, rows, a.splits, 1.0);
-  if (a.rows_are_channels) torch::stable::copy_(out, torch::stable::transpose(sums, 0, 1));
+  SumPartialsArguments sums{partials.const_data_ptr(), out.data_ptr(), dtype_of(out), rows, a.splits, columns, 1.0};
+  if (a.rows_are_channels) sums.interleaved = rows;
+  for_tiles(sums, dtype_of(x), rows, partials.numel());
   return out;
 }
 
