@@ -43,6 +43,28 @@ def test_calls_in_many_threads_at_once():
         assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
 
 
+@pytest.mark.parametrize("threads", [2, 5])
+def test_bams_of_one_sample_in_many_threads_at_once(threads):
+    """Each call's own threads go through its steps together, and finish, though there are more of them than cores."""
+    cases = [(bam_fused.BAM(channels).eval(), feature_map((1, channels, 24, 20))) for channels in (96, 128, 160)]
+
+    def infer(case):
+        torch.set_num_threads(threads)
+        module, x = case
+        with torch.no_grad():
+            return module(x)
+
+    with torch.no_grad():
+        alone = [module(x) for module, x in cases]
+    before = torch.get_num_threads()
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            together = list(pool.map(infer, 16 * cases))
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(out, alone[i % len(cases)]) for i, out in enumerate(together))
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no fork")
 def test_a_forked_process_computes():
     done = subprocess.run([sys.executable, "-c", FORKED], capture_output=True, text=True, timeout=120, check=False)
