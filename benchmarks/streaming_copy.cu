@@ -1,5 +1,5 @@
-// The ceiling: a streaming copy of 16-byte accesses, as the kernels make them, timed by events with the level-2 cache flushed.
-// Prints one JSON line per size: bytes copied, median and quantiles in microseconds over the samples.
+// The ceiling: a streaming copy of 16-byte accesses, as the kernels make them, timed by events with the level-2 cache
+// flushed. Prints one JSON line per size: bytes copied, median and quantiles in microseconds over the samples.
 //
 //     nvcc -O3 -arch=native streaming_copy.cu -o streaming_copy && ./streaming_copy 1000000 100000000
 #include <cuda_runtime.h>

@@ -1,8 +1,10 @@
-// Counts what the kernels read from memory and write to it, page by page; to be loaded before everything else (LD_PRELOAD).
+// Counts what the kernels read from memory and write to it, page by page; to be loaded before everything else
+// (LD_PRELOAD).
 //
-// Large blocks are watched: none of their pages may be touched until a touch has faulted, been counted and been allowed. The
-// pages allowed last, as many as the cache that is simulated holds, stay so; the oldest one is closed again and counts anew
-// when it is needed again. A page that is read and then written counts as both. Meant for one thread.
+// Large blocks are watched: none of their pages may be touched until a touch has faulted, been counted and been
+// allowed. The pages allowed last, as many as the cache that is simulated holds, stay so; the oldest one is closed
+// again and counts anew when it is needed again. A page that is read and then written counts as both. Meant for one
+// thread.
 #include <signal.h>
 #include <stddef.h>
 #include <stdint.h>

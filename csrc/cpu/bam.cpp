@@ -1,7 +1,7 @@
 // The operator bam on the CPU: a whole BAM in inference, sample by sample on a core while x is in its cache.
 //
-// Its steps are cut into parts of a sample. What a part computes does not depend on who computes it, nor on what else is
-// computed.
+// Its steps are cut into parts of a sample. What a part computes does not depend on who computes it, nor on what else
+// is computed.
 #include "../shared/bam.h"
 
 #include "../operations/gate.h"
@@ -78,10 +78,11 @@ class Bam {
     std::memset(logits, 0, static_cast<size_t>(samples_ * numbers * compute_bytes(x_)));
   }
 
-  // Where the output will be, which is written last, lies what is dead by then: the features of a sample, and the sums of its pool,
-  // which are read before the second features are written; behind them packed weights. A thread that runs samples alone has them
-  // in each one's output, and all weights in that of its last one, if they fit there. If they do not, or if there is a single
-  // sample, the threads go through the steps together, and whatever else the call needs lies in the output, too.
+  // Where the output will be, which is written last, lies what is dead by then: the features of a sample, and the sums
+  // of its pool, which are read before the second features are written; behind them packed weights. A thread that runs
+  // samples alone has them in each one's output, and all weights in that of its last one, if they fit there. If they do
+  // not, or if there is a single sample, the threads go through the steps together, and whatever else the call needs
+  // lies in the output, too.
   void choose_memory() {
     use_output();
     const SqueezeArguments squeeze = squeeze_arguments(call_.map, x_, 0);

@@ -1,4 +1,5 @@
-// The operator branches on the CPU: both branches of a BAM in a training step, from pooled vector and reduction to the logits.
+// The operator branches on the CPU: both branches of a BAM in a training step, from pooled vector and reduction to the
+// logits.
 #include "branches.h"
 
 #include <algorithm>
@@ -154,7 +155,8 @@ class BranchesForward {
   Tensor channel_logits, spatial_logits, saved, statistics;
 
  private:
-  // What is saved has the same bits in every run: zeros where rows or vectors fill no line. Vectors follow what they are of.
+  // What is saved has the same bits in every run: zeros where rows or vectors fill no line. Vectors follow what they
+  // are of.
   void clear_gaps() {
     const int64_t unit = kLine / compute_bytes(pooled_);
     const auto& spatial = branches_.spatial;

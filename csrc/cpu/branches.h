@@ -18,8 +18,8 @@ struct BranchLayer {
   int64_t place;  // of its first tensor among all
 };
 
-// The layers that the arguments describe (bam_fused/functional/branches.py). The spatial ones are the reduction, of which only
-// what follows is left to do, then 3x3 convolutions, then the one to a single channel.
+// The layers that the arguments describe (bam_fused/functional/branches.py). The spatial ones are the reduction, of
+// which only what follows is left to do, then 3x3 convolutions, then the one to a single channel.
 struct Branches {
   std::vector<BranchLayer> channel, spatial;
 };

@@ -1,5 +1,5 @@
-// The operator branches_backward on the CPU: from the logits' gradients back to the pooled vector, the reduction and the
-// tensors.
+// The operator branches_backward on the CPU: from the logits' gradients back to the pooled vector, the reduction and
+// the tensors.
 #include <algorithm>
 #include <cstring>
 #include <tuple>
@@ -127,7 +127,8 @@ class BranchesBackward {
     return gradients_[static_cast<size_t>(place)] = torch::stable::new_empty(of, of.sizes(), compute_dtype(pooled_));
   }
 
-  // The sums that the gradient `grad` behind a layer of the spatial branch is asked for; no partials where that is none.
+  // The sums that the gradient `grad` behind a layer of the spatial branch is asked for; no partials where that is
+  // none.
   NormGradSumsArguments sums_of(size_t i, const PerSample& grad) {
     const BranchLayer& layer = branches_.spatial[i];
     const Kept& kept = kept_.spatial[i];
@@ -143,7 +144,8 @@ class BranchesBackward {
     return grad_sums(layer.norm, rows, kept.vectors, follows ? before : grad, grad, space_);
   }
 
-  // Notes the gradients of a layer's vectors, and writes the one in front of what follows it, if anything does, to `out`.
+  // Notes the gradients of a layer's vectors, and writes the one in front of what follows it, if anything does, to
+  // `out`.
   void finish_layer(
       const BranchLayer& layer, const Kept& kept, const NormedRows& rows, const NormGradSumsArguments& taken,
       const PerSample& out) {

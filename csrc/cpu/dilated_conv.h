@@ -1,4 +1,5 @@
-// The dilated 3x3 convolution on features and its weight's gradient, for the operators of its name and for the branches.
+// The dilated 3x3 convolution on features and its weight's gradient, for the operators of its name and for the
+// branches.
 #pragma once
 
 #include "dispatch.h"

@@ -14,8 +14,8 @@ int64_t split(int64_t length, int64_t most) { return std::max<int64_t>(1, (lengt
 }  // namespace
 
 Tiling tiling_of(const Extent& extent, Dtype dtype) {
-  // A tile's rows are a run of additions, whose rounding grows with it: of 32 it errs up to 1.2 times as much as eager's sums.
-  // A small sample takes shorter ones: equal addends round alike, and their errors add up.
+  // A tile's rows are a run of additions, whose rounding grows with it: of 32 it errs up to 1.2 times as much as
+  // eager's sums. A small sample takes shorter ones: equal addends round alike, and their errors add up.
   constexpr int64_t fewest_rows = 8, most_rows = 16;
   return tiling_of(extent, dtype, extent.rows * extent.columns > kFewElements ? most_rows : fewest_rows);
 }
@@ -27,8 +27,8 @@ Tiling tiling_of(const Extent& extent, Dtype dtype, int64_t most_rows) {
   t.columns = extent.columns;
   t.row_tiles = split(t.rows, most_rows);
   t.tile_rows = split(t.rows, t.row_tiles);
-  // As many tiles as there may be threads worth their while, even over one sample, if columns permit: but a tile of less than
-  // whole rows reads memory in short runs.
+  // As many tiles as there may be threads worth their while, even over one sample, if columns permit: but a tile of
+  // less than whole rows reads memory in short runs.
   constexpr int64_t most_threads = 16, fewest_columns = 256;
   const int64_t enough_tiles = std::clamp<int64_t>(t.rows * t.columns / kWorthAThread, 1, most_threads);
   const int64_t most_columns = kMaxTileColumnBytes / (dtype == Dtype::float64 ? 8 : 4);

@@ -45,8 +45,8 @@ Tensor as_compute_dtype(const Tensor& logits, const Tensor& x);
 void sum_partials(
     const Tensor& x, const Tensor& in, const Tensor& out, int64_t samples, int64_t partials, double scale);
 
-// Runs the kernel that takes these arguments over all its tiles on PyTorch's threads, at once where that would cost more than it
-// saves.
+// Runs the kernel that takes these arguments over all its tiles on PyTorch's threads, at once where that would cost
+// more than it saves.
 template <class Arguments>
 void for_tiles(const Arguments& arguments, Dtype dtype, int64_t tiles, int64_t elements) {
   const auto kernel = kernel_for<Arguments>(dtype);

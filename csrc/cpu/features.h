@@ -1,4 +1,5 @@
-// The features of the spatial branch as tensors: what of a batch's memory is such features as it is, and copies of what is not.
+// The features of the spatial branch as tensors: what of a batch's memory is such features as it is, and copies of what
+// is not.
 #pragma once
 
 #include "layers.h"
@@ -15,8 +16,8 @@ struct Features {
 // Fresh features of n samples in the compute type of t.
 Features empty_features(const Tensor& t, int64_t n, int64_t c, int64_t positions);
 
-// t's features: its own memory where it is channels_last in the compute type with no padding to be filled, else a copy, with
-// zeros in the padding.
+// t's features: its own memory where it is channels_last in the compute type with no padding to be filled, else a copy,
+// with zeros in the padding.
 Features features_of(const Tensor& t);
 
 // Features to be written for t; finish_features then copies them into it, if they are not its memory.

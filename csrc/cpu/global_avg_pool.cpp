@@ -10,7 +10,8 @@ namespace bam_fused {
 namespace cpu {
 namespace {
 
-// Positions as rows are added in groups, so that a tile of many errs no more than one of few, and leaves less to be added up.
+// Positions as rows are added in groups, so that a tile of many errs no more than one of few, and leaves less to be
+// added up.
 Tiling pool_tiling(const PoolCall& call) {
   const Extent& extent = call.extent;
   if (call.of_rows) return tiling_of(extent, call.dtype);

@@ -1,5 +1,5 @@
-// What the CPU library says of itself, as operators without tensors (torch.ops.bam_fused_cpu): the library then needs no
-// Python headers, and one file serves every version of Python.
+// What the CPU library says of itself, as operators without tensors (torch.ops.bam_fused_cpu): the library then needs
+// no Python headers, and one file serves every version of Python.
 #include "../shared/stable.h"
 #include "instruction_set.h"
 

@@ -191,8 +191,8 @@ SqueezeArguments squeeze_arguments(const FeatureMap& map, const Tensor& x, int64
   a.weight = {nullptr, 0, shape.channels, 0, outputs};
   a.width = a.pooled_width = x.size(3);
   a.rows_are_channels = map.rows_are_channels();
-  // Long runs of each channel where rows are channels, short enough for the cache where rows are positions; at least four tiles
-  // in a small map, for so many threads.
+  // Long runs of each channel where rows are channels, short enough for the cache where rows are positions; at least
+  // four tiles in a small map, for so many threads.
   const int64_t most = a.rows_are_channels ? kMostTilePositions : kMostTilePositions / 2,
                 unit = a.rows_are_channels ? 8 : 1;
   const auto split = [](int64_t length, int64_t size) { return (length + size - 1) / size; };

@@ -19,8 +19,8 @@ int64_t padded(const Tensor& x, int64_t length);
 // A layer's weight as a kernel reads it, contiguous and of x's dtype or compute type: itself, if it is.
 Tensor readable_weight(const Tensor& weight, const Tensor& x);
 
-// How a weight (O, I), (O, I, 1, 1) or (O, I, 3, 3) of any dtype and strides is packed: in one part, or cut into runs of
-// the inputs of a 1x1 weight, whose sums are kept meanwhile, and of the outputs of a 3x3 one.
+// How a weight (O, I), (O, I, 1, 1) or (O, I, 3, 3) of any dtype and strides is packed: in one part, or cut into runs
+// of the inputs of a 1x1 weight, whose sums are kept meanwhile, and of the outputs of a 3x3 one.
 class Packing {
  public:
   // A 1x1 weight may be cut between multiples of `unit` inputs.
@@ -30,7 +30,8 @@ class Packing {
   int64_t parts() const { return (length_ + part_ - 1) / part_; }
   int64_t part_bytes() const { return part_ * bytes_; }
 
-  // What there is to do for a part: the kernel's arguments for so many inputs, and the weight that it leaves in `packed`.
+  // What there is to do for a part: the kernel's arguments for so many inputs, and the weight that it leaves in
+  // `packed`.
   struct Part {
     PackArguments arguments;
     Dtype dtype;

@@ -1,4 +1,5 @@
-// A norm and a ReLU behind a layer: from its tensors, or the batch, to one scale and shift per channel, and the gradients.
+// A norm and a ReLU behind a layer: from its tensors, or the batch, to one scale and shift per channel, and the
+// gradients.
 #pragma once
 
 #include <optional>
@@ -20,7 +21,8 @@ struct NormLayer {
   bool follows() const { return normalises() || relu; }
 };
 
-// The rows of channels that it runs over. A single channel may be folded: a row of several columns, all of that channel.
+// The rows of channels that it runs over. A single channel may be folded: a row of several columns, all of that
+// channel.
 struct NormedRows {
   int64_t samples, channels;
   NormRows shape;

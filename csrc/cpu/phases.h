@@ -1,5 +1,5 @@
-// Work in phases, each of which needs all of the one before it, in one parallel region: threads that part and meet for each phase
-// cost as much as a small phase itself.
+// Work in phases, each of which needs all of the one before it, in one parallel region: threads that part and meet for
+// each phase cost as much as a small phase itself.
 #pragma once
 
 #include <functional>
@@ -12,7 +12,8 @@ struct Phase {
   int64_t begin, end;                                   // of all parts
 };
 
-// On so many of PyTorch's threads. It ends whichever of them come: none waits but for parts that another one is running.
+// On so many of PyTorch's threads. It ends whichever of them come: none waits but for parts that another one is
+// running.
 void run_phases(const std::vector<Phase>& phases, int64_t threads);
 
 }  // namespace bam_fused::cpu

@@ -23,8 +23,8 @@ struct Sums {
   Results of_rows{}, of_columns{};
 };
 
-// Where the tiles leave their partial sums of some results, [samples, partials, length], until these are added up and multiplied
-// by `scale`.
+// Where the tiles leave their partial sums of some results, [samples, partials, length], until these are added up and
+// multiplied by `scale`.
 class PartialSums {
  public:
   PartialSums(

@@ -25,12 +25,12 @@ class Steps {
   // Samples one after the other, each through all steps, on the caller's thread.
   void run_alone(int64_t begin, int64_t end, Span room) const;
 
-  // Step by step, each over all these samples, on PyTorch's threads or on the caller's. The weight of each lies where that
-  // of the one before it lay, part by part if there is too little room.
+  // Step by step, each over all these samples, on PyTorch's threads or on the caller's. The weight of each lies where
+  // that of the one before it lay, part by part if there is too little room.
   void run_together(int64_t begin, int64_t end, const Span& room, bool parallel) const;
 
-  // Cuts the weights into parts for which there is room; the bytes of the largest one, which may be more where it can not
-  // be cut.
+  // Cuts the weights into parts for which there is room; the bytes of the largest one, which may be more where it can
+  // not be cut.
   int64_t cut(int64_t room);
 
  private:

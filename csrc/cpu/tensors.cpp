@@ -1,5 +1,5 @@
-// What this library says of tensors: fresh memory asks for huge pages, logits are read in the compute type, and there is one
-// device.
+// What this library says of tensors: fresh memory asks for huge pages, logits are read in the compute type, and there
+// is one device.
 #include "../shared/logits.h"
 #include "dispatch.h"
 
@@ -9,8 +9,8 @@
 
 namespace bam_fused {
 
-// Fresh feature maps ask for huge pages: one costs more in page faults of 4 KiB than in bytes moved (a 100 MB clone: 30 ms;
-// with huge pages: 11 ms).
+// Fresh feature maps ask for huge pages: one costs more in page faults of 4 KiB than in bytes moved (a 100 MB clone: 30
+// ms; with huge pages: 11 ms).
 void prepare_memory([[maybe_unused]] const Tensor& fresh) {
 #ifdef MADV_HUGEPAGE
   constexpr size_t huge_page = size_t{2} << 20;

@@ -1,5 +1,5 @@
-// gate_backward: dx = grad * (1 + s) and, with t = grad * x * s * (1 - s), the sums of t over rows and over columns that
-// are the gradients of the logits; one pass over grad and x.
+// gate_backward: dx = grad * (1 + s) and, with t = grad * x * s * (1 - s), the sums of t over rows and over columns
+// that are the gradients of the logits; one pass over grad and x.
 #include "../operations/gate.h"
 
 #include "core/instances.h"

@@ -1,6 +1,7 @@
 // global_avg_pool: the means of the rows (NCHW) or of the columns (NHWC) of each sample, in one pass over x.
 //
-// Rows that accesses do not straddle have a kernel of their own: a few threads walk along a row, and nothing is partial.
+// Rows that accesses do not straddle have a kernel of their own: a few threads walk along a row, and nothing is
+// partial.
 #include "../operations/global_avg_pool.h"
 
 #include "core/instances.h"

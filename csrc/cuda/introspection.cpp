@@ -1,5 +1,5 @@
-// What the CUDA library says of itself, as operators without tensors (torch.ops.bam_fused_cuda): the library then needs no
-// Python headers, and one file serves every version of Python.
+// What the CUDA library says of itself, as operators without tensors (torch.ops.bam_fused_cuda): the library then needs
+// no Python headers, and one file serves every version of Python.
 #include <cuda_runtime.h>
 
 #include <sstream>

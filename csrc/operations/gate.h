@@ -1,5 +1,5 @@
-// What the kernels of gate and of its backward are given. Row logits belong to the rows of a feature map (the channel logits in
-// NCHW), column logits to its columns. No header of PyTorch here.
+// What the kernels of gate and of its backward are given. Row logits belong to the rows of a feature map (the channel
+// logits in NCHW), column logits to its columns. No header of PyTorch here.
 #pragma once
 
 #include "../shared/combine.h"

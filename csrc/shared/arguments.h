@@ -10,7 +10,8 @@
 
 namespace bam_fused {
 
-// A RuntimeError with these words unless `holds`. PyTorch's own macro puts the function, the file and the line before them.
+// A RuntimeError with these words unless `holds`. PyTorch's own macro puts the function, the file and the line before
+// them.
 template <class... Words> void require(bool holds, const Words&... words) {
   if (!holds) throw std::runtime_error((std::string() + ... + words));
 }

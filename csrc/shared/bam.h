@@ -10,7 +10,8 @@
 
 namespace bam_fused {
 
-// What a layer has, as bits of its number in `layers`; its tensors follow each other in this order, the weight before them.
+// What a layer has, as bits of its number in `layers`; its tensors follow each other in this order, the weight before
+// them.
 enum LayerHas : int64_t { kBias = 1, kNorm = 2, kAffine = 4, kRelu = 8, kBatch = 16 };
 
 struct BamLayer {

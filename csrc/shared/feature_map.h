@@ -45,7 +45,8 @@ class FeatureMap {
     return {row, {row.data_ptr(), {0, 0}}, true};
   }
 
-  // Where a kernel writes what is to become `out`: `out` itself if it has these rows, else a stand-in; `finish` copies that.
+  // Where a kernel writes what is to become `out`: `out` itself if it has these rows, else a stand-in; `finish` copies
+  // that.
   View writable(const Tensor& out) const {
     return strides_of(out, rows).match(
         [&](Strides strides) { return View{out, {out.data_ptr(), strides}}; }, [&] { return fresh(out); });

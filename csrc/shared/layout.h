@@ -1,5 +1,6 @@
-// Tensors as kernels take them: plain pointers, sizes and strides. Of a feature map they know, per sample, its rows, each a run
-// of adjacent columns in memory; which dimension the rows are is not theirs to know (rows.h). No header of PyTorch here.
+// Tensors as kernels take them: plain pointers, sizes and strides. Of a feature map they know, per sample, its rows,
+// each a run of adjacent columns in memory; which dimension the rows are is not theirs to know (rows.h). No header of
+// PyTorch here.
 #pragma once
 
 #include <stdint.h>

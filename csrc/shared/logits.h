@@ -22,7 +22,8 @@ struct LogitsView {
   Logits logits;
 };
 
-// Logits in any of the shapes that the operators accept, or a copy that this library's kernels can read; each library defines it.
+// Logits in any of the shapes that the operators accept, or a copy that this library's kernels can read; each library
+// defines it.
 LogitsView logits_of(const Tensor& logits, const Tensor& x);
 
 }  // namespace bam_fused

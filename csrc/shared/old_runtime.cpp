@@ -1,8 +1,9 @@
 // What GCC and glibc call that is newer than RHEL 8 (manylinux_2_28: glibc 2.28, GCC 8), defined in the library itself.
 //
-// A compiler writes calls of its own release's libstdc++, and a library built on Debian 12 would not load on an older system.
-// RHEL's newer compilers link an archive for that, libstdc++_nonshared.a; this is as much of it as we need. Hidden, so that
-// nobody else in the process sees it; weak, so that it gives way to that archive. tests/test_build.py reads what is left.
+// A compiler writes calls of its own release's libstdc++, and a library built on Debian 12 would not load on an older
+// system. RHEL's newer compilers link an archive for that, libstdc++_nonshared.a; this is as much of it as we need.
+// Hidden, so that nobody else in the process sees it; weak, so that it gives way to that archive. tests/test_build.py
+// reads what is left.
 #include <new>
 #include <sstream>
 
@@ -10,7 +11,8 @@
 
 #define BAM_HIDDEN extern "C" __attribute__((weak, visibility("hidden")))
 
-// glibc 2.32: while it is true, libstdc++ counts without atomic instructions. False is right with any number of threads.
+// glibc 2.32: while it is true, libstdc++ counts without atomic instructions. False is right with any number of
+// threads.
 BAM_HIDDEN char bam_single_threaded __asm__("__libc_single_threaded");
 char bam_single_threaded = 0;
 

@@ -1,5 +1,5 @@
-// Under which library and dispatch key the operators are registered. The build says the key of its library; the program that
-// executes the CUDA kernels on the CPU (tests/cuda) registers them in a library of its own.
+// Under which library and dispatch key the operators are registered. The build says the key of its library; the program
+// that executes the CUDA kernels on the CPU (tests/cuda) registers them in a library of its own.
 #pragma once
 
 #include "stable.h"

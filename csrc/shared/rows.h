@@ -3,8 +3,9 @@
 //   Rows::channels    rows are the C channels, columns the H*W positions    (NCHW, "contiguous")
 //   Rows::positions   rows are the H*W positions, columns the C channels    (NHWC, "channels_last")
 //
-// One kernel serves both: channel and spatial logits change places. Views with their own sample and row strides (a slice of
-// the channels, any storage offset, rows or samples that repeat) are seen so too; of what can not be, a copy is made.
+// One kernel serves both: channel and spatial logits change places. Views with their own sample and row strides (a
+// slice of the channels, any storage offset, rows or samples that repeat) are seen so too; of what can not be, a copy
+// is made.
 #pragma once
 
 #include <cstdint>
@@ -60,8 +61,8 @@ inline StridesIfAny strides_of(const Tensor& t, Rows rows) {
   return Strides{stride[0], one_position ? 0 : step};
 }
 
-// The rows that most tensors of a call have, the longer ones where it is all the same: they decide for the whole call, and
-// the others are copied.
+// The rows that most tensors of a call have, the longer ones where it is all the same: they decide for the whole call,
+// and the others are copied.
 inline Rows choose_rows(std::initializer_list<const Tensor*> tensors) {
   int channels = 0, positions = 0;
   for (const Tensor* t : tensors) {

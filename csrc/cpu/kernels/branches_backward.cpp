@@ -1,4 +1,5 @@
-// The gradients of the branches' layers on vectors, and the weights with which a convolution's input gradient is one itself.
+// The gradients of the branches' layers on vectors, and the weights with which a convolution's input gradient is one
+// itself.
 #include "branches_backward.h"
 
 #include "columns.h"

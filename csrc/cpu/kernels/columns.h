@@ -1,8 +1,8 @@
 // Walking a row of columns by whole vectors, and what is left at its end.
 //
-// A tail shorter than a vector is taken together with columns already done: the last vector starts earlier and overlaps.
-// Writing a result twice is harmless; sums keep only the lanes that are new. A row shorter than one vector goes through a
-// zero-padded copy instead.
+// A tail shorter than a vector is taken together with columns already done: the last vector starts earlier and
+// overlaps. Writing a result twice is harmless; sums keep only the lanes that are new. A row shorter than one vector
+// goes through a zero-padded copy instead.
 #pragma once
 
 #include "simd.h"
@@ -70,8 +70,8 @@ template <class A, class Step> inline void for_columns(int64_t columns, Step&& s
   }
 }
 
-// The sum over the row of the vectors that step returns. Two levels of sums keep the rounding error near that of a pairwise
-// sum: the long run of additions is cut into blocks, about as many as one has vectors.
+// The sum over the row of the vectors that step returns. Two levels of sums keep the rounding error near that of a
+// pairwise sum: the long run of additions is cut into blocks, about as many as one has vectors.
 template <class A, class Step> inline A sum_columns(int64_t columns, Step&& step) {
   const int64_t block = (columns < 64 * kLanes<A> ? 6 : 16) * kLanes<A>;
   Vec<A> total{};
@@ -98,8 +98,8 @@ template <class T, class A = Compute<T>> inline Vec<A> load_rest(const T* row, i
   return load(row + k, Short{columns - k});
 }
 
-// The sum over the row, up to that over the lanes: several sums at a time, as one alone would wait for each addition, and for long
-// rows in blocks, which round less.
+// The sum over the row, up to that over the lanes: several sums at a time, as one alone would wait for each addition,
+// and for long rows in blocks, which round less.
 template <class T, class A = Compute<T>> inline Vec<A> sum_vectors(const T* row, int64_t columns) {
   constexpr int at_once = 4;
   constexpr int64_t step = at_once * kLanes<A>, block = 16 * step;

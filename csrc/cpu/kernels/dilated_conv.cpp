@@ -1,7 +1,9 @@
-// The dilated 3x3 convolution on the few channels of BAM's spatial branch, which keeps the map's size (padding = dilation).
+// The dilated 3x3 convolution on the few channels of BAM's spatial branch, which keeps the map's size (padding =
+// dilation).
 //
-// A block of sums is a run of positions of one row by one or two vectors of output channels. Taps that fall outside the map are
-// left out, not multiplied with zeros: a row is cut into segments in which the same columns of the kernel count.
+// A block of sums is a run of positions of one row by one or two vectors of output channels. Taps that fall outside the
+// map are left out, not multiplied with zeros: a row is cut into segments in which the same columns of the kernel
+// count.
 #include "dilated_conv.h"
 
 #include "norm_sums.h"
@@ -29,15 +31,15 @@ inline int row_segments(int64_t width, int64_t dilation, Segment (&segments)[3])
   return count;
 }
 
-// Rows of one sample, and the rows of the kernel to go through: all at once where the weights for a block of outputs fit the L1
-// cache, else one after the other.
+// Rows of one sample, and the rows of the kernel to go through: all at once where the weights for a block of outputs
+// fit the L1 cache, else one after the other.
 struct ConvRows {
   int64_t sample, begin, end;
   int64_t tap_begin, tap_end;
 };
 
-// Sums are taken tap by tap, or kernel row by kernel row where a tap has fewer products than these, and then added up: one long
-// run of additions rounds worse than the library's convolution.
+// Sums are taken tap by tap, or kernel row by kernel row where a tap has fewer products than these, and then added up:
+// one long run of additions rounds worse than the library's convolution.
 constexpr int64_t kFewestProducts = 24;
 
 // The sums of `rows` positions from `column` on, in each of the map's rows in turn.

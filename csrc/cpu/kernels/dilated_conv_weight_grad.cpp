@@ -1,8 +1,8 @@
-// The gradient of a dilated 3x3 convolution's weight, on features [positions, channels]: per tap, over samples and positions, the
-// output's gradient times the input that the tap met there.
+// The gradient of a dilated 3x3 convolution's weight, on features [positions, channels]: per tap, over samples and
+// positions, the output's gradient times the input that the tap met there.
 //
-// Each split has sums of its own, which are added in a fixed order. A strip's input goes through its finish into memory that
-// stays in the cache while all taps meet it.
+// Each split has sums of its own, which are added in a fixed order. A strip's input goes through its finish into memory
+// that stays in the cache while all taps meet it.
 #include "dilated_conv_weight_grad.h"
 
 #include "products.h"

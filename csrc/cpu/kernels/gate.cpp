@@ -12,8 +12,8 @@ namespace {
 using TiledGate = Tiled<GateCall>;
 using TiledGateBackward = Tiled<GateBackwardCall>;
 
-// The columns of a row that fill a few vectors at a time, under "product" inside the range; how many are done. It rather has
-// some done again than leaves less than a vector.
+// The columns of a row that fill a few vectors at a time, under "product" inside the range; how many are done. It
+// rather has some done again than leaves less than a vector.
 template <class T, class A = Compute<T>>
 inline int64_t gate_products(const T* x, T* out, const TileLogits<A>& logits, int64_t row, int64_t columns) {
   constexpr int at_once = 4;
@@ -51,8 +51,8 @@ template <class A> struct Shares {
   Vec<A> row, column;
 };
 
-// What the gradient t of the combined logits is for each of them. Under "max" the loser gets 0, whatever t is, and on a tie
-// each gets half, as from torch.maximum; a NaN loses to none.
+// What the gradient t of the combined logits is for each of them. Under "max" the loser gets 0, whatever t is, and on a
+// tie each gets half, as from torch.maximum; a NaN loses to none.
 template <Combine combine, class A> inline Shares<A> shares(Vec<A> t, Vec<A> row_logit, Vec<A> column_logit) {
   if constexpr (combine == Combine::sum) return {t, t};
   if constexpr (combine == Combine::product) return {t * column_logit, t * row_logit};
@@ -60,7 +60,8 @@ template <Combine combine, class A> inline Shares<A> shares(Vec<A> t, Vec<A> row
   return {keep<A>(~(row_logit < column_logit), share), keep<A>(~(row_logit > column_logit), share)};
 }
 
-// With t = grad * x * slope: dx = grad + grad * sigmoid, and the shares of t are summed over the row and over the column.
+// With t = grad * x * slope: dx = grad + grad * sigmoid, and the shares of t are summed over the row and over the
+// column.
 template <class T, Combine combine, bool inside, bool writes_dx>
 void gate_backward_tile(const TiledGateBackward& arguments, const Tile& tile, const TileLogits<Compute<T>>& logits) {
   using A = Compute<T>;

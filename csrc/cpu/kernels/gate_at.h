@@ -1,9 +1,9 @@
 // The gate of a row and a vector of columns, from the logits of a tile.
 //
-// For "sum" the exponential separates: sigmoid(a + b) = 1 / (1 + exp(-a) exp(-b)), one exponential per row and per column
-// instead of one per element; for "max" so does the sigmoid itself, which is monotonic; for "product" nothing does, but its
-// exponential needs no care. Where a logit of the tile is beyond the range in which that is exact and free of overflow, or
-// not a number, the tile takes the direct path.
+// For "sum" the exponential separates: sigmoid(a + b) = 1 / (1 + exp(-a) exp(-b)), one exponential per row and per
+// column instead of one per element; for "max" so does the sigmoid itself, which is monotonic; for "product" nothing
+// does, but its exponential needs no care. Where a logit of the tile is beyond the range in which that is exact and
+// free of overflow, or not a number, the tile takes the direct path.
 #pragma once
 
 #include "columns.h"
@@ -22,8 +22,8 @@ template <Combine combine, class A> inline bool inside_range(A row, A column) {
 
 template <class A> constexpr int64_t kMaxTileColumns = kMaxTileColumnBytes / (int64_t)sizeof(A);
 
-// One side's logits, padded with zeros to whole vectors, and what each contributes where all are inside the range: exp(-logit)
-// under "sum", sigmoid(logit) and its slope under "max".
+// One side's logits, padded with zeros to whole vectors, and what each contributes where all are inside the range:
+// exp(-logit) under "sum", sigmoid(logit) and its slope under "max".
 template <class A, int64_t size> struct Side {
   A logit[size + kLanes<A>];
   A term[size + kLanes<A>];
@@ -77,7 +77,8 @@ template <class T, class A = Compute<T>> inline Sigmoid<A> sigmoid_of(Vec<A> e) 
   return {s, s * (e * s)};
 }
 
-// The gate of row `row` and the vector of columns from `k` on. An unused slope costs nothing: it is inlined and dropped.
+// The gate of row `row` and the vector of columns from `k` on. An unused slope costs nothing: it is inlined and
+// dropped.
 template <class T, Combine combine, bool inside, class A = Compute<T>>
 inline Sigmoid<A> gate_at(const TileLogits<A>& logits, int64_t row, int64_t k) {
   if constexpr (inside && combine == Combine::max) {

@@ -23,7 +23,8 @@ template <class T> void sum_over_columns(const TiledPool& a, const Tile& tile) {
   for (; row < tile.rows; ++row) sums[row] = sum_lanes<A>(sum_row(row)) * scale;
 }
 
-// Adds the sum of these rows to the sums of their columns: a run of columns at a time in registers, so that x is read in long runs.
+// Adds the sum of these rows to the sums of their columns: a run of columns at a time in registers, so that x is read
+// in long runs.
 template <class T, class A = Compute<T>>
 inline void add_group(const T* x, int64_t stride, int64_t rows, int64_t columns, A* sums) {
   constexpr int at_once = 16;

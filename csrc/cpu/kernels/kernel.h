@@ -1,9 +1,9 @@
 // How an operator finds its kernels.
 //
-// A header, of an operation that both libraries have in operations/, else of this folder, says what a kernel is given; the source
-// of its name is the kernel, which the build compiles once for each instruction set, with BAM_INSTRUCTION_SET (its name) and BAM_VECTOR_BYTES (the width of its vectors). Nothing here
-// includes a header of PyTorch or of the C++ library, so that no function compiled for AVX-512 can be linked into code that
-// runs without it.
+// A header, of an operation that both libraries have in operations/, else of this folder, says what a kernel is given;
+// the source of its name is the kernel, which the build compiles once for each instruction set, with
+// BAM_INSTRUCTION_SET (its name) and BAM_VECTOR_BYTES (the width of its vectors). Nothing here includes a header of
+// PyTorch or of the C++ library, so that no function compiled for AVX-512 can be linked into code that runs without it.
 #pragma once
 
 #include <stdint.h>
@@ -12,8 +12,8 @@
 
 namespace bam_fused::cpu {
 
-// A kernel for each dtype; each call does the tiles (or parts, samples, inputs, tasks) begin to end, exclusive. The arguments of
-// a kernel hold one of these for every instruction set.
+// A kernel for each dtype; each call does the tiles (or parts, samples, inputs, tasks) begin to end, exclusive. The
+// arguments of a kernel hold one of these for every instruction set.
 template <class Arguments> struct ForDtypes {
   using Kernel = void (*)(const Arguments&, int64_t begin, int64_t end);
   Kernel kernels[kDtypes];

@@ -1,7 +1,7 @@
 // What the kernels of BAM's layers share.
 //
-// The spatial branch's features are [positions, channels] in the compute type, the last dimension padded with zeros to whole
-// vectors. `Finish` arrays are padded likewise.
+// The spatial branch's features are [positions, channels] in the compute type, the last dimension padded with zeros to
+// whole vectors. `Finish` arrays are padded likewise.
 #pragma once
 
 #include <stdint.h>

@@ -1,5 +1,5 @@
-// The sums over chunks of rows that a norm and its gradient take. A chunk's are short, so that they round little, and are
-// added up in float64 by whoever called: which threads took which chunks does not show.
+// The sums over chunks of rows that a norm and its gradient take. A chunk's are short, so that they round little, and
+// are added up in float64 by whoever called: which threads took which chunks does not show.
 #pragma once
 
 #include "columns.h"
@@ -99,7 +99,8 @@ template <class A> void norm_grad_sums(const NormGradSumsArguments& a, int64_t b
       a.in, a.grad);
 }
 
-// The sums over rows `begin` to `end` of a sample, whole chunks, where they are wanted; for who has just written these rows.
+// The sums over rows `begin` to `end` of a sample, whole chunks, where they are wanted; for who has just written these
+// rows.
 template <class Sums>
 inline void take_sums(
     const Sums& a, int64_t sample, int64_t begin, int64_t end, void (*take)(const Sums&, int64_t, int64_t)) {

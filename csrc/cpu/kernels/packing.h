@@ -7,8 +7,8 @@
 namespace bam_fused::cpu {
 namespace {
 
-// The distance between the rows of a packed matrix: an odd number of cache lines, so that what lies below each other does not
-// fall into one set of the cache.
+// The distance between the rows of a packed matrix: an odd number of cache lines, so that what lies below each other
+// does not fall into one set of the cache.
 template <class A> constexpr int64_t packed_stride(int64_t columns) {
   constexpr int64_t line = 64 / (int64_t)sizeof(A);
   return ((columns + line - 1) / line | 1) * line;
@@ -24,7 +24,8 @@ inline void pack_rows(A* to, int64_t to_stride, const T* from, int64_t from_stri
   }
 }
 
-// Column k of what is read becomes row k, in the compute type and with zeros up to `to_stride`, whole vectors, behind it.
+// Column k of what is read becomes row k, in the compute type and with zeros up to `to_stride`, whole vectors, behind
+// it.
 template <class T, class A = Compute<T>>
 inline void pack_transposed(
     A* to, int64_t to_stride, const T* from, int64_t from_stride, int64_t rows, int64_t columns) {

@@ -7,8 +7,9 @@
 namespace bam_fused::cpu {
 namespace {
 
-// The two factors of a product: left[row, k] one by one, right[k, column] by vectors, so that right's rows run along the columns
-// and are readable up to whole vectors. The sum over k may be cut into runs; from one to the next both move by their own steps.
+// The two factors of a product: left[row, k] one by one, right[k, column] by vectors, so that right's rows run along
+// the columns and are readable up to whole vectors. The sum over k may be cut into runs; from one to the next both move
+// by their own steps.
 template <class A> struct Factors {
   const A* left;
   int64_t left_row, left_step;  // from row to row, from k to k

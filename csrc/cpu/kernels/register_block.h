@@ -1,4 +1,5 @@
-// The products behind squeeze and the dilated convolution: a block of sums that stays in registers while both factors stream by.
+// The products behind squeeze and the dilated convolution: a block of sums that stays in registers while both factors
+// stream by.
 #pragma once
 
 #include "layer.h"
@@ -33,8 +34,8 @@ constexpr int kMostBlockRows = 12;
 template <int vectors> constexpr int kBlockRows =
     kBlockSums / vectors < kMostBlockRows ? kBlockSums / vectors : kMostBlockRows;
 
-// sum[row][vector], `vectors` adjacent vectors of each row. The functions that hold one are kept out of line: there it lies in
-// registers, where inlined into several loops GCC leaves part of it in memory.
+// sum[row][vector], `vectors` adjacent vectors of each row. The functions that hold one are kept out of line: there it
+// lies in registers, where inlined into several loops GCC leaves part of it in memory.
 template <class A, int rows, int vectors> struct Block {
   Vec<A> sum[rows][vectors];
 
@@ -98,8 +99,8 @@ template <int most, class Body> inline void with_constant(int64_t n, Body&& body
   }
 }
 
-// step(begin, size, blocks) over [0, count) in the fewest blocks of at most `most`, of sizes as even as can be: `blocks` of one
-// size follow each other from `begin` on.
+// step(begin, size, blocks) over [0, count) in the fewest blocks of at most `most`, of sizes as even as can be:
+// `blocks` of one size follow each other from `begin` on.
 template <class Step> inline void for_even_runs(int64_t count, int64_t most, Step&& step) {
   if (count == 0) return;
   const int64_t blocks = (count + most - 1) / most, size = count / blocks, larger = count % blocks;

@@ -1,7 +1,7 @@
 // SIMD through the compiler's own vector types (GCC and Clang): the same source for AVX-512, AVX2, SSE2 and NEON.
 //
-// BAM_VECTOR_BYTES, set by the build for each instruction set, is the width. Everything lies in an unnamed namespace: each
-// instruction set keeps its own copy.
+// BAM_VECTOR_BYTES, set by the build for each instruction set, is the width. Everything lies in an unnamed namespace:
+// each instruction set keeps its own copy.
 #pragma once
 
 #include <stdint.h>
@@ -154,8 +154,8 @@ template <class A> inline Bits<A> lanes_from(int64_t first) {
 
 template <class A> inline Vec<A> keep(Bits<A> mask, Vec<A> v) { return bit_cast<Vec<A>>(bit_cast<Bits<A>>(v) & mask); }
 
-// 1 / v for v in [1, 1e38]. What is rounded to 16 bits needs no exact division: an estimate of 12 or 14 bits and one step of
-// Newton's method, good to about 23 bits, take half its time.
+// 1 / v for v in [1, 1e38]. What is rounded to 16 bits needs no exact division: an estimate of 12 or 14 bits and one
+// step of Newton's method, good to about 23 bits, take half its time.
 template <class T> inline Vec<Compute<T>> reciprocal(Vec<Compute<T>> v) {
 #if defined(__AVX512F__) || defined(__AVX2__)
   if constexpr (sizeof(T) == 2) {
@@ -192,10 +192,10 @@ template <int count, class Step> inline __attribute__((always_inline)) void for_
   for (int i = 0; i < count; ++i) step(i);
 }
 
-// exp for arguments whose result is a normal number. x = n ln2 + r with |r| <= ln2 / 2, exp(r) by a polynomial, 2^n by the
-// exponent bits; under one unit in the last place. The float32 polynomial is Cephes' (Moshier, expf.c), the float64 one
-// Taylor's, whose first neglected term is 4e-18.
-// Several at a time, step by step: one alone waits for each step's result.
+// exp for arguments whose result is a normal number. x = n ln2 + r with |r| <= ln2 / 2, exp(r) by a polynomial, 2^n by
+// the exponent bits; under one unit in the last place. The float32 polynomial is Cephes' (Moshier, expf.c), the float64
+// one Taylor's, whose first neglected term is 4e-18. Several at a time, step by step: one alone waits for each step's
+// result.
 template <int count> inline void exp_in_range(Vec<float> (&x)[count]) {
   constexpr float shift = 0x1.8p23f;  // adding it rounds to an integer, left in the low bits
   constexpr float polynomial[] = {1.9875691500e-4f, 1.3981999507e-3f, 8.3334519073e-3f,
@@ -259,9 +259,9 @@ template <class A> struct Sigmoid {
   Vec<A> value, slope;  // and its derivative
 };
 
-// 1 / (1 + exp(-z)) for any z, as precise as T can hold; NaN stays NaN, and 0 comes where exp(-z) overflows, as in PyTorch.
-// The slope is taken from the exponential: s (1 - s) would lose its digits where s is close to 1. It is 0 where exp(-z) is
-// below the normal numbers.
+// 1 / (1 + exp(-z)) for any z, as precise as T can hold; NaN stays NaN, and 0 comes where exp(-z) overflows, as in
+// PyTorch. The slope is taken from the exponential: s (1 - s) would lose its digits where s is close to 1. It is 0
+// where exp(-z) is below the normal numbers.
 template <class T> inline Sigmoid<Compute<T>> sigmoid(Vec<Compute<T>> z) {
   using A = Compute<T>;
   const A largest = ExpRange<A>::largest;

@@ -1,8 +1,9 @@
 // Pooled sums and the 1x1 reduction of one tile of positions, from one read of x.
 //
-// A tile is taken block by block of channels: each is pooled and multiplied with as many weights while it is in the L1 cache,
-// and meanwhile the next one is on its way from memory. Sums of positions x vectors of outputs are kept until the tile's last
-// channel, where the features will be, if those are wanted: then a call may be for some of the channels.
+// A tile is taken block by block of channels: each is pooled and multiplied with as many weights while it is in the L1
+// cache, and meanwhile the next one is on its way from memory. Sums of positions x vectors of outputs are kept until
+// the tile's last channel, where the features will be, if those are wanted: then a call may be for some of the
+// channels.
 #include "squeeze.h"
 
 #include "columns.h"
@@ -19,8 +20,8 @@ struct Outputs {
   int64_t first, count;
 };
 
-// sums[position, output] (+)= x[position, channel] * weight[channel, output] for a block of channels; with the last one the
-// sums become features, if those are wanted.
+// sums[position, output] (+)= x[position, channel] * weight[channel, output] for a block of channels; with the last one
+// the sums become features, if those are wanted.
 template <class A> struct BlockProduct {
   const A* x;
   int64_t position_step, channel_step;

@@ -23,8 +23,8 @@ struct SqueezeArguments {
 };
 
 constexpr int64_t kMostTilePositions = 96;  // of squeeze
-// Channels that are multiplied at a time, in a tile as many as have these bytes: the L1 cache holds them and the next ones. Where a
-// block of them can be whole or half, a cut of all channels between multiples of it changes no sum.
+// Channels that are multiplied at a time, in a tile as many as have these bytes: the L1 cache holds them and the next
+// ones. Where a block of them can be whole or half, a cut of all channels between multiples of it changes no sum.
 constexpr int64_t kBlockChannels = 64, kHalfBlockChannels = kBlockChannels / 2, kSqueezeBlockBytes = 12288;
 constexpr int64_t kMaxReduced = 512;  // reduced channels behind a squeeze
 // Numbers of the reduced gradient that a tile needs, with what pads its rows.

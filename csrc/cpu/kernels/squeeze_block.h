@@ -1,4 +1,5 @@
-// A block of channels of a tile of x, as squeeze multiplies it: pooled, and readable number by number from the L1 cache.
+// A block of channels of a tile of x, as squeeze multiplies it: pooled, and readable number by number from the L1
+// cache.
 #pragma once
 
 #include "packing.h"
@@ -25,8 +26,8 @@ inline bool pools(const SqueezeArguments& a, int64_t position) {
   return pools_all(a) || position % a.width < a.pooled_width;
 }
 
-// Asks for rows before they are needed, a few at a time: they lie too far apart for the processor to see them coming, and all
-// asked for at once they would wait for each other.
+// Asks for rows before they are needed, a few at a time: they lie too far apart for the processor to see them coming,
+// and all asked for at once they would wait for each other.
 class Ahead {
  public:
   template <class T> Ahead(const T* first, int64_t row_stride, int64_t rows, int64_t columns, int64_t steps)
@@ -84,7 +85,8 @@ template <class T> struct SqueezeBlock {
     a.rows_are_channels ? pool_channels(a, tile, sums, depth) : pool_positions(a, tile, sums, depth);
   }
 
-  // What comes after the next channels: those that there are weights for, then the first of them of the tiles that follow.
+  // What comes after the next channels: those that there are weights for, then the first of them of the tiles that
+  // follow.
   static Ahead ahead(const SqueezeArguments& a, const SqueezeTile& tile, int64_t c, int64_t depth, int64_t steps) {
     const int64_t end = a.weight.first_input + a.weight.inputs;
     int64_t position = tile.position, channel = c;

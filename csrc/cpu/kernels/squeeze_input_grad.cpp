@@ -2,8 +2,8 @@
 //
 //   dx = grad + grad * sigmoid(combine(row logit, column logit)) + left * right + pooled gradient / positions
 //
-// left * right is W^T times the gradient of the reduced map: [channels, reduced] * [reduced, positions] where rows are channels,
-// the transpose of it where they are positions. The terms of grad are left out where no gate follows.
+// left * right is W^T times the gradient of the reduced map: [channels, reduced] * [reduced, positions] where rows are
+// channels, the transpose of it where they are positions. The terms of grad are left out where no gate follows.
 #include "squeeze_input_grad.h"
 
 #include "gate_at.h"
@@ -47,8 +47,8 @@ inline void pack_right(const SqueezeInputGradArguments& a, const Tile& tile, Inp
   }
 }
 
-// The products of rows whose logits are at hand. Meanwhile their numbers of `grad` are on their way: the rows of a tile are short
-// and lie far apart, so that the processor does not see them coming.
+// The products of rows whose logits are at hand. Meanwhile their numbers of `grad` are on their way: the rows of a tile
+// are short and lie far apart, so that the processor does not see them coming.
 template <class T, class A = Compute<T>>
 __attribute__((noinline)) void multiply_rows(
     const Factors<A>& factors, int64_t rows, int64_t columns, A* products, const T* grad, int64_t grad_row) {

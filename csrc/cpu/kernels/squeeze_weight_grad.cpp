@@ -1,8 +1,9 @@
-// The gradient of the weight behind a squeeze: over samples and positions, reduced gradient times x, from one read of x.
+// The gradient of the weight behind a squeeze: over samples and positions, reduced gradient times x, from one read of
+// x.
 //
-// Where rows are channels the sums are [channels, reduced], x's numbers one by one against vectors of the reduced gradient;
-// where they are positions [reduced, channels], against vectors of x. A split is a run of tiles of positions over all
-// samples; each has sums of its own, which are added in a fixed order.
+// Where rows are channels the sums are [channels, reduced], x's numbers one by one against vectors of the reduced
+// gradient; where they are positions [reduced, channels], against vectors of x. A split is a run of tiles of positions
+// over all samples; each has sums of its own, which are added in a fixed order.
 #include "squeeze_weight_grad.h"
 
 #include "packing.h"

@@ -1,4 +1,5 @@
-// The second half of every reduction: the tiles' partial sums, added in a fixed order and written in the output's dtype.
+// The second half of every reduction: the tiles' partial sums, added in a fixed order and written in the output's
+// dtype.
 #include "sum_partials.h"
 
 #include "columns.h"
@@ -38,7 +39,8 @@ template <class A, class Out> void sum_partials_to(const SumPartialsArguments& a
   }
 }
 
-// Sums in the compute type of T. The output's dtype is float32 or that of x; float64 sums go to float32 logits one by one.
+// Sums in the compute type of T. The output's dtype is float32 or that of x; float64 sums go to float32 logits one by
+// one.
 template <class T> void sum_partials(const SumPartialsArguments& a, int64_t begin, int64_t end) {
   using A = Compute<T>;
   if (a.out_dtype != Dtype::float32) return sum_partials_to<A, T>(a, begin, end);

@@ -6,14 +6,14 @@
 
 namespace bam_fused::cpu {
 
-// The call's logits are contiguous and in the compute type. A kernel that sums leaves each tile's sums here.
+// The call's logits are contiguous and in the compute type. A kernel that sums leaves each tile's sums here; what is
+// null is not wanted.
 template <class Call> struct Tiled : Call {
   static const ForDtypes<Tiled> baseline, avx2, avx512;
 
   Tiling tiling;
-  void*
-      row_partials;  // compute type [samples, column_tiles, rows]: sums over the columns; null where they are not wanted
-  void* column_partials;  // compute type [samples, row_tiles, columns]: sums over the rows; likewise
+  void* row_partials;     // compute type [samples, column_tiles, rows]: sums over the columns, or null
+  void* column_partials;  // compute type [samples, row_tiles, columns]: sums over the rows, or null
 };
 
 }  // namespace bam_fused::cpu

@@ -1,7 +1,7 @@
 // Elements: how the four dtypes are loaded, computed with and stored, one element or 16 bytes at a time.
 //
-// What a kernel writes is left to the cache's default, since the next layer reads it. Every access to global memory goes
-// through the intrinsics used here and in streaming/.
+// What a kernel writes is left to the cache's default, since the next layer reads it. Every access to global memory
+// goes through the intrinsics used here and in streaming/.
 #pragma once
 
 #include <cuda_bf16.h>
@@ -115,8 +115,8 @@ struct Pack<T, 8> {
 template <typename T>
 constexpr int kWide = sizeof(T) == 8 ? 1 : 16 / static_cast<int>(sizeof(T));
 
-/// A logit as it lies in memory. Its conversion is a step of its own: it waits for the load, and must not do so while loads
-/// of the feature map are still to be issued.
+/// A logit as it lies in memory. Its conversion is a step of its own: it waits for the load, and must not do so while
+/// loads of the feature map are still to be issued.
 template <typename T>
 using RawLogit = std::conditional_t<sizeof(T) == 8, unsigned long long, unsigned>;
 

@@ -16,8 +16,8 @@ __device__ __forceinline__ void* shared_memory() {
 #endif
 }
 
-/// What this thread wrote, and what a barrier showed it of others, comes before whatever follows it in a thread that has
-/// seen, and fenced off, something that this one wrote later.
+/// What this thread wrote, and what a barrier showed it of others, comes before whatever follows it in a thread that
+/// has seen, and fenced off, something that this one wrote later.
 __device__ __forceinline__ void fence() {
 #ifdef __CUDACC__
   asm volatile("fence.acq_rel.gpu;" ::: "memory");

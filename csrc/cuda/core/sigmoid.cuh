@@ -94,7 +94,8 @@ __device__ __forceinline__ float approximate_reciprocal(float y) {
 #endif
 }
 
-/// 1 / y for y >= 1, in float32 by one step of Newton's from there, as exact as a division; it leaves an infinite y alone.
+/// 1 / y for y >= 1, in float32 by one step of Newton's from there, as exact as a division; it leaves an infinite y
+/// alone.
 __device__ __forceinline__ float reciprocal(float y) {
   const float r = approximate_reciprocal(y);
   const float better = fmaf(r, fmaf(-y, r, 1.0f), r);
@@ -103,8 +104,8 @@ __device__ __forceinline__ float reciprocal(float y) {
 
 __device__ __forceinline__ double reciprocal(double y) { return 1.0 / y; }
 
-/// sigmoid(z / kScale). Results in 16 bits need no more than the hardware's approximation; float32 takes the exact function,
-/// so that its error is not above eager's.
+/// sigmoid(z / kScale). Results in 16 bits need no more than the hardware's approximation; float32 takes the exact
+/// function, so that its error is not above eager's.
 template <typename T>
 __device__ __forceinline__ Compute<T> sigmoid(Compute<T> z) {
   if constexpr (sizeof(T) == 2) {
@@ -115,8 +116,8 @@ __device__ __forceinline__ Compute<T> sigmoid(Compute<T> z) {
   }
 }
 
-/// sigmoid(z / kScale) and its derivative. For results in 16 bits s - s^2, which is off by 2^-24 at most; else from exp(-|z|),
-/// which neither overflows nor loses the derivative to cancellation.
+/// sigmoid(z / kScale) and its derivative. For results in 16 bits s - s^2, which is off by 2^-24 at most; else from
+/// exp(-|z|), which neither overflows nor loses the derivative to cancellation.
 template <typename T>
 __device__ __forceinline__ void sigmoid(Compute<T> z, Compute<T>& value, Compute<T>& derivative) {
   if constexpr (sizeof(T) == 2) {

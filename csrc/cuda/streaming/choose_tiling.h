@@ -1,17 +1,17 @@
-// The choice of a tiling, by a model of how a device runs a grid: plain arithmetic on sizes, so that it can be asked for any
-// device (benchmarks/static/grids.py does, and the committed tables are its answers).
+// The choice of a tiling, by a model of how a device runs a grid: plain arithmetic on sizes, so that it can be asked
+// for any device (benchmarks/static/grids.py does, and the committed tables are its answers).
 //
-// A device fills whole blocks into its multiprocessors, wave after wave. A wave takes as long as a block's loads wait, some
-// groups at a time, and all of them as long as their bytes take. Partial sums cost their bytes, and the block that adds them
-// up a few round trips.
+// A device fills whole blocks into its multiprocessors, wave after wave. A wave takes as long as a block's loads wait,
+// some groups at a time, and all of them as long as their bytes take. Partial sums cost their bytes, and the block that
+// adds them up a few round trips.
 //
-// The model's constants are microseconds, fitted to 1,700 times of the gate, its backward and the pool by various tilings on
-// an H100 SXM (2026-11-27): it is off by 11 % of a time (root mean square), and what it chooses for one batch size takes 2 %
-// longer than the fastest. What the times taught: a block with column sums ends at the cost of five loads, so it had better
-// have something to do; waves of small blocks are no worse than one of blocks that stay.
+// The model's constants are microseconds, fitted to 1,700 times of the gate, its backward and the pool by various
+// tilings on an H100 SXM (2026-11-27): it is off by 11 % of a time (root mean square), and what it chooses for one
+// batch size takes 2 % longer than the fastest. What the times taught: a block with column sums ends at the cost of
+// five loads, so it had better have something to do; waves of small blocks are no worse than one of blocks that stay.
 //
-// Which sums are partial, and in which order they are added up, depends on one sample's size and on the device: a tiling of
-// a kernel that sums is chosen for several batch sizes at once.
+// Which sums are partial, and in which order they are added up, depends on one sample's size and on the device: a
+// tiling of a kernel that sums is chosen for several batch sizes at once.
 #pragma once
 
 #include <algorithm>
@@ -223,8 +223,8 @@ inline void set_plain_split(Tiling& t, const Work& w, const Device& d, int resid
 
 }  // namespace detail
 
-/// The tiling for a feature map. Of a kernel that sums, it is the same for any number of samples of this size. Blocks have at
-/// most `threads` threads.
+/// The tiling for a feature map. Of a kernel that sums, it is the same for any number of samples of this size. Blocks
+/// have at most `threads` threads.
 inline Tiling choose_tiling(
     const Extent& extent, const Work& w, const Device& d, const Residency& residency, int threads) {
   const double least_busy = detail::least_busy(extent, w, threads);

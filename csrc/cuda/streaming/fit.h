@@ -1,5 +1,5 @@
-// The tiling of a kernel's instance on the device at hand, remembered: the occupancy query and the choice are made once for
-// every size of sample, and of batch where nothing is summed.
+// The tiling of a kernel's instance on the device at hand, remembered: the occupancy query and the choice are made once
+// for every size of sample, and of batch where nothing is summed.
 #pragma once
 
 #include <functional>

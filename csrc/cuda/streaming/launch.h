@@ -1,5 +1,5 @@
-// Launching a walk over feature maps: one block per (sample, split, slab), in as many launches as the grid's limit asks for
-// (one, but for millions of samples), and the choice of a kernel's instance by access.
+// Launching a walk over feature maps: one block per (sample, split, slab), in as many launches as the grid's limit asks
+// for (one, but for millions of samples), and the choice of a kernel's instance by access.
 #pragma once
 
 #include <algorithm>

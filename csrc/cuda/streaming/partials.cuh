@@ -1,5 +1,5 @@
-// Partial sums: the workspace in which blocks leave them, and how the block that arrives last adds them up. It does so in the
-// order of their index, with all its threads, so the result does not depend on which block that is.
+// Partial sums: the workspace in which blocks leave them, and how the block that arrives last adds them up. It does so
+// in the order of their index, with all its threads, so the result does not depend on which block that is.
 #pragma once
 
 #include "choose_tiling.h"
@@ -119,8 +119,8 @@ __device__ __forceinline__ void add_row_partials(
   }
 }
 
-/// The column sums of all splits and, where columns are shared among slabs, of all slabs: by chunks of columns that one load
-/// brings, each added up by a few threads, whose sums are then added up in their order.
+/// The column sums of all splits and, where columns are shared among slabs, of all slabs: by chunks of columns that one
+/// load brings, each added up by a few threads, whose sums are then added up in their order.
 template <typename A, int V, bool STRADDLE, typename Final>
 __device__ __forceinline__ void add_column_partials(
     const SharedSums<A, V, STRADDLE>& shared, const Workspace& work, const Tile<V, STRADDLE>& tile, const Tiling& t,

@@ -9,8 +9,8 @@
 
 namespace bam_fused::cuda {
 
-/// What this thread's slots add to its columns. In float32 the sum of every kBlock groups is kept apart from the total, so
-/// that a long chain of additions loses no more than a short one; 16-bit results round far above that.
+/// What this thread's slots add to its columns. In float32 the sum of every kBlock groups is kept apart from the total,
+/// so that a long chain of additions loses no more than a short one; 16-bit results round far above that.
 template <typename T, int V>
 class ColumnSums {
   using A = Compute<T>;
@@ -98,8 +98,8 @@ __device__ __forceinline__ void emit_row(
   }
 }
 
-/// At the end of a split: add up what the slots of this block hold for each column. A sum goes to `final(sample, column,
-/// sum)` where this block holds all of it, else to the workspace.
+/// At the end of a split: add up what the slots of this block hold for each column. A sum goes to `final(sample,
+/// column, sum)` where this block holds all of it, else to the workspace.
 template <typename A, int V, bool STRADDLE, typename Final>
 __device__ __forceinline__ void emit_columns(
     const SharedSums<A, V, STRADDLE>& shared, const Workspace& work, const Tile<V, STRADDLE>& tile, const Tiling& t,

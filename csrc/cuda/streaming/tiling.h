@@ -1,15 +1,15 @@
 // How a kernel walks the feature maps of a batch: which rows and columns a block owns.
 //
-// A slot is one access of V adjacent elements. A block's threads own the slots of a group of rows and walk from group to
-// group. A thread meets the same V columns in every group: it keeps their logits, and their sums, in registers.
+// A slot is one access of V adjacent elements. A block's threads own the slots of a group of rows and walk from group
+// to group. A thread meets the same V columns in every group: it keeps their logits, and their sums, in registers.
 //
-// Where rows are whole vectors, a row is cut into slabs of adjacent slots, and a group is a slab of several rows. Where they
-// are not (49 or 196 pixels in 16 bits) an access may straddle two rows: the slots of G rows repeat from group to group
-// whenever G * columns is a multiple of V (8 rows are 8 * 49 elements), so that all accesses are aligned even there. Such a
-// group runs across its rows, and is cut into slabs only where it is too wide for a block.
+// Where rows are whole vectors, a row is cut into slabs of adjacent slots, and a group is a slab of several rows. Where
+// they are not (49 or 196 pixels in 16 bits) an access may straddle two rows: the slots of G rows repeat from group to
+// group whenever G * columns is a multiple of V (8 rows are 8 * 49 elements), so that all accesses are aligned even
+// there. Such a group runs across its rows, and is cut into slabs only where it is too wide for a block.
 //
-// A sample's groups are cut into splits, whose column sums are added up apart; a block is one (sample, split, slab). Where
-// there are such sums the splits are the same for every batch, so that they do not depend on the samples beside.
+// A sample's groups are cut into splits, whose column sums are added up apart; a block is one (sample, split, slab).
+// Where there are such sums the splits are the same for every batch, so that they do not depend on the samples beside.
 #pragma once
 
 #include <cstddef>

@@ -1,5 +1,5 @@
-// Maps and logits as a kernel's threads walk them: strides in bytes, those from group to group among them, so that neither
-// has to be worked out, or held in registers, in a loop.
+// Maps and logits as a kernel's threads walk them: strides in bytes, those from group to group among them, so that
+// neither has to be worked out, or held in registers, in a loop.
 #pragma once
 
 #include "tiling.h"

@@ -1,16 +1,16 @@
 // The workspace of a kernel that sums: where blocks leave partial sums, and the counters of who has arrived.
 //
-// It is one allocation for one launch. The counters in it are cleared on the stream before the kernel: a second operation on
-// the device, of a few hundred bytes, wherever more than one block holds partial sums.
+// It is one allocation for one launch. The counters in it are cleared on the stream before the kernel: a second
+// operation on the device, of a few hundred bytes, wherever more than one block holds partial sums.
 //
-// Counters that clear themselves (atomicInc wraps to zero in the block that arrives last) would do without it, but only in
-// memory that keeps its zeros from one launch to the next; what the allocator hands out was somebody else's a moment ago.
-// Such memory would belong to a stream, whose launches follow each other. Under capture it does not: two graphs captured on
-// one stream may be replayed on two streams at once. Each has its own results, so that is no race of theirs, yet both would
-// count in the same words, and sums would be added up before they are complete. Inside a graph the counters have to be
-// cleared, then, and there a memset is one node, without the host. What is left to gain is a call on the host outside of
-// graphs, for a table of buffers by stream that grows with the shapes seen, and is wrong once more where a destroyed
-// stream's handle is given to a new one while the old one's kernels still run.
+// Counters that clear themselves (atomicInc wraps to zero in the block that arrives last) would do without it, but only
+// in memory that keeps its zeros from one launch to the next; what the allocator hands out was somebody else's a moment
+// ago. Such memory would belong to a stream, whose launches follow each other. Under capture it does not: two graphs
+// captured on one stream may be replayed on two streams at once. Each has its own results, so that is no race of
+// theirs, yet both would count in the same words, and sums would be added up before they are complete. Inside a graph
+// the counters have to be cleared, then, and there a memset is one node, without the host. What is left to gain is a
+// call on the host outside of graphs, for a table of buffers by stream that grows with the shapes seen, and is wrong
+// once more where a destroyed stream's handle is given to a new one while the old one's kernels still run.
 #pragma once
 
 #include "launch.h"

@@ -1,9 +1,9 @@
 // Blocks and threads on the CPU.
 //
-// A CUDA thread is a fiber by default: all fibers of a few resident blocks take turns on one thread of the system, in an
-// order drawn anew at every turn, and change places only where a kernel synchronises (fibers.cpp). In threads.cpp each is a
-// real thread instead, so that ThreadSanitizer sees which accesses nothing orders. Barriers, shuffles and fences order no
-// more than they do on a GPU; a barrier that not all threads of a block reach ends the program.
+// A CUDA thread is a fiber by default: all fibers of a few resident blocks take turns on one thread of the system, in
+// an order drawn anew at every turn, and change places only where a kernel synchronises (fibers.cpp). In threads.cpp
+// each is a real thread instead, so that ThreadSanitizer sees which accesses nothing orders. Barriers, shuffles and
+// fences order no more than they do on a GPU; a barrier that not all threads of a block reach ends the program.
 #pragma once
 
 #include <cstdint>

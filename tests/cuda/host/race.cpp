@@ -1,4 +1,5 @@
-// Every kernel once over a few shapes with several blocks, slabs and splits, for ThreadSanitizer: link it with threads.cpp.
+// Every kernel once over a few shapes with several blocks, slabs and splits, for ThreadSanitizer: link it with
+// threads.cpp.
 #include <cstdio>
 #include <cstdlib>
 #include <vector>

@@ -1,4 +1,5 @@
-// CUDA threads as threads of the system, for ThreadSanitizer: what barriers and fences do not order is a data race here.
+// CUDA threads as threads of the system, for ThreadSanitizer: what barriers and fences do not order is a data race
+// here.
 #include <atomic>
 #include <cstdlib>
 #include <cstring>
@@ -30,8 +31,8 @@ struct Warp {
 
 }  // namespace
 
-/// Orders the threads of one block and nothing else. (Waiting for a std::barrier, or for any atomic, goes through counters
-/// that all of them share, and would order blocks, too.)
+/// Orders the threads of one block and nothing else. (Waiting for a std::barrier, or for any atomic, goes through
+/// counters that all of them share, and would order blocks, too.)
 class Barrier {
  public:
   explicit Barrier(unsigned threads) : threads_(threads) {}
