@@ -14,7 +14,7 @@ TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-4, torch.float16: 1e-2, tor
 """Largest error over largest value. This tells wrong from right; how accurate the kernels are is for the tests."""
 
 FLIPPED = 1e-3
-"""What one ReLU input near 0 that rounds to the other side may move the gradients of a small module by, of their norm."""
+"""The same for float32 judged by norms: one ReLU input near 0 that rounds to the other side outweighs all other rounding."""
 
 
 class Wrong(RuntimeError):

@@ -6,7 +6,6 @@
 
 #include "branches.h"
 #include "kernels/branches_backward.h"
-#include "kernels/sum_partials.h"
 #include "layers.h"
 
 namespace bam_fused::cpu {

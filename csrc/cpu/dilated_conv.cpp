@@ -7,7 +7,6 @@
 #include "features.h"
 #include "kernels/dilated_conv.h"
 #include "kernels/dilated_conv_weight_grad.h"
-#include "kernels/sum_partials.h"
 #include "layers.h"
 #include "norms.h"
 
@@ -63,10 +62,7 @@ Tensor convolution_weight_grad(
                out = workspace(like, {outputs, inputs, 3, 3});
   a.partials = partials.data_ptr();
   for_tiles(a, dtype_of(like), a.splits * a.groups, shape.products());
-  SumPartialsArguments sums{
-      partials.const_data_ptr(), out.data_ptr(), dtype_of(out), 9 * outputs, a.splits, inputs, 1.0};
-  sums.interleaved = 9;
-  for_tiles(sums, dtype_of(like), 9 * outputs, partials.numel());
+  sum_partials(like, partials, out, 9 * outputs, a.splits, 1.0, 9);
   return out;
 }
 

@@ -7,12 +7,6 @@
 
 namespace bam_fused::cpu {
 
-namespace {
-
-int64_t split(int64_t length, int64_t most) { return std::max<int64_t>(1, (length + most - 1) / most); }
-
-}  // namespace
-
 Tiling tiling_of(const Extent& extent, Dtype dtype) {
   // A tile's rows are a run of additions, whose rounding grows with it: of 32 it errs up to 1.2 times as much as
   // eager's sums. A small sample takes shorter ones: equal addends round alike, and their errors add up.
@@ -60,10 +54,11 @@ Tensor as_compute_dtype(const Tensor& logits, const Tensor& x) {
 }
 
 void sum_partials(
-    const Tensor& x, const Tensor& in, const Tensor& out, int64_t samples, int64_t partials, double scale) {
+    const Tensor& x, const Tensor& in, const Tensor& out, int64_t samples, int64_t partials, double scale,
+    int64_t interleaved) {
   const int64_t length = samples == 0 ? 0 : out.numel() / samples;
   const SumPartialsArguments arguments{
-      in.const_data_ptr(), out.data_ptr(), dtype_of(out), samples, partials, length, scale};
+      in.const_data_ptr(), out.data_ptr(), dtype_of(out), samples, partials, length, scale, interleaved};
   for_tiles(arguments, dtype_of(x), samples, in.numel());
 }
 

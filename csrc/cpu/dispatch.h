@@ -1,6 +1,8 @@
 // What the CPU operators share: the instruction set in use, how a launch is cut into tiles, and workspaces.
 #pragma once
 
+#include <algorithm>
+
 #include "../shared/feature_map.h"
 #include "instruction_set.h"
 #include "kernels/kernel.h"
@@ -25,6 +27,9 @@ template <class Arguments> typename ForDtypes<Arguments>::Kernel kernel_for(Dtyp
   }
 }
 
+// How many pieces of at most so much, at least one.
+inline int64_t split(int64_t length, int64_t most) { return std::max<int64_t>(1, (length + most - 1) / most); }
+
 // Cuts a launch over feature maps into tiles, each sample in the same way however many there are: its results do not
 // depend on the batch that it comes in.
 Tiling tiling_of(const Extent& extent, Dtype dtype);
@@ -41,9 +46,10 @@ Tensor workspace(const Tensor& x, std::initializer_list<int64_t> sizes);
 // Logits as the kernels read them: contiguous, in the compute type of x.
 Tensor as_compute_dtype(const Tensor& logits, const Tensor& x);
 
-// out[sample, i] = scale * sum over partials of in[sample, partial, i].
+// out[sample, i] = scale * sum over partials of in[sample, partial, i]; `interleaved` as in SumPartialsArguments.
 void sum_partials(
-    const Tensor& x, const Tensor& in, const Tensor& out, int64_t samples, int64_t partials, double scale);
+    const Tensor& x, const Tensor& in, const Tensor& out, int64_t samples, int64_t partials, double scale,
+    int64_t interleaved = 1);
 
 // Runs the kernel that takes these arguments over all its tiles on PyTorch's threads, at once where that would cost
 // more than it saves.

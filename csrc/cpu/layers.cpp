@@ -195,7 +195,6 @@ SqueezeArguments squeeze_arguments(const FeatureMap& map, const Tensor& x, int64
   // four tiles in a small map, for so many threads.
   const int64_t most = a.rows_are_channels ? kMostTilePositions : kMostTilePositions / 2,
                 unit = a.rows_are_channels ? 8 : 1;
-  const auto split = [](int64_t length, int64_t size) { return (length + size - 1) / size; };
   const int64_t tiles = std::max(split(a.positions, most), std::min<int64_t>(4, split(a.positions, 16)));
   a.tile_positions = split(split(a.positions, tiles), unit) * unit;
   a.tiles = split(a.positions, a.tile_positions);

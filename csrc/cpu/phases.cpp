@@ -4,15 +4,14 @@
 #include <memory>
 #include <thread>
 
-#include "dispatch.h"
+#include "layers.h"
 
 namespace bam_fused::cpu {
 namespace {
 
-constexpr size_t kOwnLine = 64;  // what several threads write shares no line of the cache with anything else
-
-// Parts that follow each other and belong to one thread; the others help where they are done with their own.
-struct alignas(kOwnLine) Share {
+// Parts that follow each other and belong to one thread; the others help where they are done with their own. What
+// several threads write shares no line of the cache with anything else.
+struct alignas(kLine) Share {
   std::atomic<int64_t> next;
   int64_t end;
 };
@@ -56,7 +55,7 @@ class SharedPhase {
 
   const Phase& phase_;
   std::vector<Share> shares_;
-  alignas(kOwnLine) std::atomic<int64_t> left_;
+  alignas(kLine) std::atomic<int64_t> left_;
 };
 
 }  // namespace

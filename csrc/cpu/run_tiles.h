@@ -28,7 +28,8 @@ struct Sums {
 class PartialSums {
  public:
   PartialSums(
-      const Target& target, Dtype dtype, const Results& results, const std::array<int64_t, 3>& sizes, double scale);
+      const Target& target, Dtype dtype, const Results& results, const std::array<int64_t, 3>& sizes,
+      double scale = 1.0);
 
   // The results themselves where there is nothing to add up; null where no results are wanted.
   void* data() const { return const_cast<void*>(arguments_.in); }
@@ -46,8 +47,8 @@ template <class Call> void run_tiles(const Call& call, const Target& target, con
   const Tiling tiling = tiling_of(extent, call.dtype);
   const std::array<int64_t, 3> row_sizes{extent.samples, tiling.column_tiles, extent.rows};
   const std::array<int64_t, 3> column_sizes{extent.samples, tiling.row_tiles, extent.columns};
-  const PartialSums rows(target, call.dtype, sums.of_rows, row_sizes, 1.0);
-  const PartialSums columns(target, call.dtype, sums.of_columns, column_sizes, 1.0);
+  const PartialSums rows(target, call.dtype, sums.of_rows, row_sizes);
+  const PartialSums columns(target, call.dtype, sums.of_columns, column_sizes);
   const Tiled<Call> tiled{call, tiling, rows.data(), columns.data()};
   for_tiles(tiled, call.dtype, tiling.tiles(), extent.samples * extent.rows * extent.columns);
   rows.add_up();

@@ -6,13 +6,10 @@
 #include "features.h"
 #include "kernels/squeeze_input_grad.h"
 #include "kernels/squeeze_weight_grad.h"
-#include "kernels/sum_partials.h"
 #include "layers.h"
 
 namespace bam_fused::cpu {
 namespace {
-
-int64_t split(int64_t length, int64_t most) { return (length + most - 1) / most; }
 
 // The gradient of the reduced map in the compute type, without a copy where it need not be.
 struct ReducedGrad {
@@ -46,7 +43,7 @@ Tiling input_grad_tiling(const Shape& shape, Rows rows, int64_t reduced, int64_t
   t.tile_columns = split(split(t.columns, split(t.columns, most)), 16) * 16;
   t.column_tiles = split(t.columns, t.tile_columns);
   const int64_t wanted = split(t.rows * t.samples * t.column_tiles, enough_tiles);
-  t.tile_rows = std::max(split(wanted, rows_at_once), int64_t{1}) * rows_at_once;
+  t.tile_rows = split(wanted, rows_at_once) * rows_at_once;
   t.row_tiles = split(t.rows, t.tile_rows);
   return t;
 }
@@ -133,9 +130,7 @@ Tensor squeeze_weight_grad(const Tensor& x, const Tensor& reduced_grad) {
   const Tensor partials = workspace(x, {rows, a.splits, columns});
   a.partials = partials.data_ptr();
   for_tiles(a, dtype_of(x), channel_tiles * a.splits, map.shape.elements());
-  SumPartialsArguments sums{partials.const_data_ptr(), out.data_ptr(), dtype_of(out), rows, a.splits, columns, 1.0};
-  if (a.rows_are_channels) sums.interleaved = rows;
-  for_tiles(sums, dtype_of(x), rows, partials.numel());
+  sum_partials(x, partials, out, rows, a.splits, 1.0, a.rows_are_channels ? rows : 1);
   return out;
 }
 
