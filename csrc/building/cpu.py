@@ -29,6 +29,7 @@ def instruction_sets() -> dict[str, str]:
             "-DBAM_VECTOR_BYTES=64 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma -mf16c "
             "-Wno-uninitialized -Wno-maybe-uninitialized"  # false alarms in GCC 12's own avx512fintrin.h
         )
+        sets["avx512_bf16"] = f"{sets['avx512']} -mavx512bf16"
     return {name: f"{flags} -DBAM_INSTRUCTION_SET={name}" for name, flags in sets.items()}
 
 

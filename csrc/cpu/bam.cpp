@@ -116,10 +116,11 @@ class Bam {
   }
 
   void add_packings(int64_t tile_positions) {
-    const bool whole_blocks = tile_positions * kHalfBlockChannels * compute_bytes(x_) <= kSqueezeBlockBytes;
-    const bool can_cut = channels_ % kBlockChannels == 0 && whole_blocks;
+    const int64_t numbers = factor_numbers(x_);
+    const bool whole_blocks = tile_positions * kHalfBlockDepth * compute_bytes(x_) <= kSqueezeBlockBytes;
+    const bool can_cut = channels_ % (numbers * kBlockDepth) == 0 && whole_blocks;
     for (size_t i = 0; i + 1 < call_.spatial.size(); ++i) {
-      steps_.add_packing(Packing(x_, call_.spatial[i].weight, can_cut ? kBlockChannels : channels_));
+      steps_.add_packing(Packing(x_, call_.spatial[i].weight, numbers, can_cut ? kBlockDepth : channels_));
     }
   }
 
@@ -135,6 +136,7 @@ class Bam {
     if (outputs > 0) {
       a.finish = finish_of(x_, call_.spatial[0], space_);
       a.features = features_[0];
+      a.as_factors = true;
       add_packed(a, 0, a.tiles);
     } else {
       add(a, a.tiles);
@@ -166,8 +168,7 @@ class Bam {
   // The mean of each channel, from the sums over the tiles of squeeze.
   void add_pool(void* pooled) {
     const double numbers = static_cast<double>(height_ * (call_.crops ? height_ : width_));
-    const Dtype dtype = compute_bytes(x_) == 8 ? Dtype::float64 : Dtype::float32;
-    const SumPartialsArguments of_one{nullptr, nullptr, dtype, 1, tiles_, channels_, 1.0 / numbers};
+    const SumPartialsArguments of_one{nullptr, nullptr, computed_dtype(x_), 1, tiles_, channels_, 1.0 / numbers};
     const auto kernel = kernel_for<SumPartialsArguments>(dtype_of(x_));
     const PerSample sums = pool_, out{pooled, channels_ * compute_bytes(x_)};
     steps_.add(1, [=](const PackedWeight&, int64_t begin, int64_t end) {
@@ -197,6 +198,7 @@ class Bam {
       a.finish = finish_of(x_, layer, space_);
       a.in = features_[here];
       a.out = features_[1 - here];
+      a.as_factors = true;
       add_packed(a, i + 1, parts);
       here = 1 - here;
     }

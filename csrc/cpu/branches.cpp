@@ -190,8 +190,7 @@ class BranchesForward {
       a.in = in;
       a.out = before;
       // The kernel of the compute type, in which the weight is.
-      const Dtype computed = compute_bytes(pooled_) == 8 ? Dtype::float64 : Dtype::float32;
-      for_tiles(a, computed, samples_ * a.parts, samples_ * a.inputs * a.outputs);
+      for_tiles(a, computed_dtype(pooled_), samples_ * a.parts, samples_ * a.inputs * a.outputs);
       finish(
           layer, normed_rows(1, samples_, layer.outputs, layer.outputs), kept_.channel[i], one_sample(before),
           one_sample(out));
@@ -213,7 +212,7 @@ class BranchesForward {
 
   void convolve_layer(const BranchLayer& layer, const Kept& kept, const LayerInput& in) {
     const ConvShape shape{samples_, reduced_.size(2), reduced_.size(3), layer.inputs, layer.outputs, layer.dilation};
-    const Tensor packed = packed_weight(pooled_, *layer.weight);
+    const Tensor packed = packed_weight(pooled_, *layer.weight, 1);
     const bool relu = layer.norm.relu && !layer.norm.normalises();
     const Finish ending = bias_alone(pooled_, layer.bias, layer.outputs, relu, space_);
     const PerSample before = kept_features(pooled_, kept, positions_, layer.outputs);
@@ -244,7 +243,7 @@ class BranchesForward {
     a.in = in.features;
     a.in_finish = in.finish;
     a.out = layer.norm.follows() ? kept.before : spatial_logits.data_ptr();
-    for_tiles(a, dtype_of(pooled_), samples_ * a.parts, samples_ * positions_ * layer.inputs);
+    for_tiles(a, computed_dtype(pooled_), samples_ * a.parts, samples_ * positions_ * layer.inputs);
     const NormedRows rows = folded_rows(samples_ * positions_);
     finish(layer, rows, kept, one_sample(a.out), one_sample(spatial_logits.data_ptr()));
   }

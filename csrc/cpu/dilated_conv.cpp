@@ -36,7 +36,7 @@ void convolve(
   a.out = out;
   a.statistics = sums.statistics;
   a.grad_sums = sums.grads;
-  for_tiles(a, dtype_of(like), shape.samples * a.parts, shape.products());
+  for_tiles(a, computed_dtype(like), shape.samples * a.parts, shape.products());
 }
 
 Tensor convolution_weight_grad(
@@ -83,7 +83,7 @@ Tensor dilated_conv(
       std::nullopt, MemoryFormat::ChannelsLast);
   if (out.numel() == 0) return out;
   const Features in = features_of(x), written = features_to_write(out);
-  const Tensor packed = packed_weight(x, weight);
+  const Tensor packed = packed_weight(x, weight, 1);
   Workspace space(x);
   convolve(x, shape, packed.const_data_ptr(), bias_alone(x, bias, shape.outputs, relu, space), in.each, written.each);
   finish_features(written, out);

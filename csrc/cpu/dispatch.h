@@ -20,6 +20,7 @@ namespace cpu {
 template <class Arguments> typename ForDtypes<Arguments>::Kernel kernel_for(Dtype dtype) {
   switch (instruction_set()) {
 #ifdef BAM_X86_64
+    case InstructionSet::avx512_bf16: return Arguments::avx512_bf16[dtype];
     case InstructionSet::avx512: return Arguments::avx512[dtype];
     case InstructionSet::avx2: return Arguments::avx2[dtype];
 #endif

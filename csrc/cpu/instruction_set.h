@@ -7,7 +7,7 @@
 
 namespace bam_fused::cpu {
 
-enum class InstructionSet { baseline, avx2, avx512 };
+enum class InstructionSet { baseline, avx2, avx512, avx512_bf16 };
 
 // Those that this processor can run, widest first.
 std::vector<InstructionSet> runnable_instruction_sets();

@@ -9,6 +9,12 @@ namespace bam_fused::cpu {
 
 int64_t compute_bytes(const Tensor& x) { return is_float64(x) ? 8 : 4; }
 
+Dtype computed_dtype(const Tensor& x) { return is_float64(x) ? Dtype::float64 : Dtype::float32; }
+
+int64_t factor_numbers(const Tensor& x) {
+  return x.scalar_type() == ScalarType::BFloat16 && instruction_set() == InstructionSet::avx512_bf16 ? 2 : 1;
+}
+
 int64_t padded(const Tensor& x, int64_t length) {
   const int64_t lanes = vector_bytes() / compute_bytes(x);
   return (length + lanes - 1) / lanes * lanes;
@@ -31,18 +37,21 @@ bool has_taps_outside(const Tensor& weight) {
 
 }  // namespace
 
-Packing::Packing(const Tensor& x, const Tensor& weight, int64_t unit) : weight_(weight) {
+Packing::Packing(const Tensor& x, const Tensor& weight, int64_t numbers, int64_t unit)
+    : weight_(weight), numbers_(numbers) {
   const int64_t outputs = weight.size(0), inputs = weight.size(1), taps = taps_of(weight), row = padded(x, outputs);
-  if (has_taps_outside(weight) && weight.scalar_type() == x.scalar_type()) {
-    arguments_ = {
-        weight.const_data_ptr(), nullptr, outputs, taps * inputs, 1};  // the order of inputs is that of the packed
+  const bool pairs = numbers > 1;
+  if (has_taps_outside(weight) && weight.scalar_type() == x.scalar_type() && inputs % numbers == 0) {
+    // The order of inputs is that of the packed.
+    arguments_ = {weight.const_data_ptr(), nullptr, outputs, taps * inputs, 1, pairs};
   } else {
     weight_ = readable_weight(weight, x);
-    arguments_ = {weight_.const_data_ptr(), nullptr, outputs, inputs, taps};
+    arguments_ = {weight_.const_data_ptr(), nullptr, outputs, inputs, taps, pairs};
   }
   const bool by_inputs = taps == 1;
-  bytes_ = (by_inputs ? row : taps * inputs) * compute_bytes(x);
-  length_ = part_ = by_inputs ? inputs : row;
+  const int64_t depth = split(inputs, numbers);
+  bytes_ = (by_inputs ? row : taps * depth) * compute_bytes(x);
+  length_ = part_ = by_inputs ? depth : row;
   unit_ = by_inputs ? unit : padded(x, 1);
 }
 
@@ -58,25 +67,26 @@ Packing::Part Packing::part(void* packed, int64_t index) const {
   const char* weight = static_cast<const char*>(a.weight);
   const Dtype dtype = dtype_of(weight_);
   if (taps_of(weight_) == 1) {
-    a.weight = weight + first * weight_.element_size();
-    return {a, dtype, count, {packed, first, count, 0, outputs}};
+    const int64_t input = first * numbers_;
+    a.weight = weight + input * weight_.element_size();
+    return {a, dtype, count, {packed, input, std::min(count * numbers_, a.inputs - input), 0, outputs}};
   }
   a.weight = weight + first * a.inputs * a.taps * weight_.element_size();
   a.outputs = std::min(count, outputs - first);
-  return {a, dtype, a.inputs, {packed, 0, weight_.size(1), first, a.outputs}};
+  return {a, dtype, split(a.inputs, numbers_), {packed, 0, weight_.size(1), first, a.outputs}};
 }
 
 PackedWeight Packing::run(void* packed, int64_t index) const {
   const Part p = part(packed, index);
-  kernel_for<PackArguments>(p.dtype)(p.arguments, 0, p.inputs);
+  kernel_for<PackArguments>(p.dtype)(p.arguments, 0, p.factors);
   return p.weight;
 }
 
-Tensor packed_weight(const Tensor& x, const Tensor& weight) {
-  const Packing packing(x, weight, weight.size(1));
+Tensor packed_weight(const Tensor& x, const Tensor& weight, int64_t numbers) {
+  const Packing packing(x, weight, numbers, weight.size(1));
   const Tensor packed = workspace(x, {packing.part_bytes() / compute_bytes(x)});
   const Packing::Part all = packing.part(packed.data_ptr(), 0);
-  for_tiles(all.arguments, all.dtype, all.inputs, all.inputs * all.arguments.taps * all.arguments.outputs);
+  for_tiles(all.arguments, all.dtype, all.factors, all.factors * all.arguments.taps * all.arguments.outputs);
   return packed;
 }
 

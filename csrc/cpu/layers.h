@@ -13,6 +13,12 @@ namespace bam_fused::cpu {
 // Of x's compute type.
 int64_t compute_bytes(const Tensor& x);
 
+// That type as a dtype.
+Dtype computed_dtype(const Tensor& x);
+
+// How many numbers of a sum are one factor of a product (kernels/simd.h).
+int64_t factor_numbers(const Tensor& x);
+
 // `length` rounded up to whole vectors of x's compute type.
 int64_t padded(const Tensor& x, int64_t length);
 
@@ -20,22 +26,23 @@ int64_t padded(const Tensor& x, int64_t length);
 Tensor readable_weight(const Tensor& weight, const Tensor& x);
 
 // How a weight (O, I), (O, I, 1, 1) or (O, I, 3, 3) of any dtype and strides is packed: in one part, or cut into runs
-// of the inputs of a 1x1 weight, whose sums are kept meanwhile, and of the outputs of a 3x3 one.
+// of the factors of a 1x1 weight, whose sums are kept meanwhile, and of the outputs of a 3x3 one.
 class Packing {
  public:
-  // A 1x1 weight may be cut between multiples of `unit` inputs.
-  Packing(const Tensor& x, const Tensor& weight, int64_t unit);
+  // As factors of so many numbers, in x's compute type if of one. A 1x1 weight may be cut between multiples of `unit`
+  // factors.
+  Packing(const Tensor& x, const Tensor& weight, int64_t numbers, int64_t unit);
 
   void cut(int64_t room);  // into parts of at most so many bytes, if it can be
   int64_t parts() const { return (length_ + part_ - 1) / part_; }
   int64_t part_bytes() const { return part_ * bytes_; }
 
-  // What there is to do for a part: the kernel's arguments for so many inputs, and the weight that it leaves in
+  // What there is to do for a part: the kernel's arguments for so many factors, and the weight that it leaves in
   // `packed`.
   struct Part {
     PackArguments arguments;
     Dtype dtype;
-    int64_t inputs;
+    int64_t factors;
     PackedWeight weight;
   };
   Part part(void* packed, int64_t index) const;
@@ -45,12 +52,13 @@ class Packing {
  private:
   Tensor weight_;
   PackArguments arguments_;
-  int64_t bytes_;                 // of each input or output, packed
-  int64_t length_, part_, unit_;  // inputs or outputs
+  int64_t numbers_;               // of inputs in a factor
+  int64_t bytes_;                 // of each factor or output, packed
+  int64_t length_, part_, unit_;  // factors or outputs
 };
 
 // All of a weight in memory of its own.
-Tensor packed_weight(const Tensor& x, const Tensor& weight);
+Tensor packed_weight(const Tensor& x, const Tensor& weight, int64_t numbers);
 
 // Memory is used in whole cache lines.
 constexpr int64_t kLine = 64;

@@ -9,11 +9,12 @@
 #include "kernels/tiled.h"
 
 // In a launch's source: that a source in kernels/ is the kernel of these calls.
-#define BAM_TILED(Call)                                           \
-  namespace bam_fused::cpu {                                      \
-  template <> const ForDtypes<Tiled<Call>> Tiled<Call>::baseline; \
-  template <> const ForDtypes<Tiled<Call>> Tiled<Call>::avx2;     \
-  template <> const ForDtypes<Tiled<Call>> Tiled<Call>::avx512;   \
+#define BAM_TILED(Call)                                              \
+  namespace bam_fused::cpu {                                         \
+  template <> const ForDtypes<Tiled<Call>> Tiled<Call>::baseline;    \
+  template <> const ForDtypes<Tiled<Call>> Tiled<Call>::avx2;        \
+  template <> const ForDtypes<Tiled<Call>> Tiled<Call>::avx512;      \
+  template <> const ForDtypes<Tiled<Call>> Tiled<Call>::avx512_bf16; \
   }
 
 namespace bam_fused::cpu {

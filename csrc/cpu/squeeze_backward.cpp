@@ -69,7 +69,7 @@ Tensor squeeze_input_grad(
   const FeatureMap map = grad ? FeatureMap({&dx, &*grad}) : FeatureMap({&dx});
   const View written = map.writable(dx);
   const int64_t reduced = reduced_grad.size(1);
-  const Tensor weights = map.rows_are_channels() ? packed_weight(x, weight) : torch::stable::contiguous(weight);
+  const Tensor weights = map.rows_are_channels() ? packed_weight(x, weight, 1) : torch::stable::contiguous(weight);
   const ReducedGrad gradients = reduced_as_rows(reduced_grad, x, map.rows);
   SqueezeInputGradArguments a{};
   a.tiling = input_grad_tiling(map.shape, map.rows, reduced, compute_bytes(x));

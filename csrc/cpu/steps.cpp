@@ -47,7 +47,7 @@ void Steps::run_together(int64_t begin, int64_t end, const Span& room, bool para
     for (int64_t index = 0; index < step.packing->parts(); ++index) {
       const Packing::Part part = step.packing->part(room.begin, index);
       const auto kernel = kernel_for<PackArguments>(part.dtype);
-      phases.push_back({[=](int64_t from, int64_t to) { kernel(part.arguments, from, to); }, 0, part.inputs});
+      phases.push_back({[=](int64_t from, int64_t to) { kernel(part.arguments, from, to); }, 0, part.factors});
       add(part.weight);
     }
   }

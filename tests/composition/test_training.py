@@ -7,7 +7,6 @@ import copy
 import pytest
 import torch
 import torch.nn.functional as F
-from accuracy import assert_no_worse_than_eager
 from drawing import feature_map, gradient
 from functorch.compile import make_boxed_func
 from hypothesis import assume, given, settings
@@ -17,73 +16,13 @@ from torch import Tensor, nn
 from torch._dynamo.backends.common import aot_autograd
 from torch.overrides import TorchFunctionMode
 from torch.utils.checkpoint import checkpoint
+from training_steps import PATH, by_layers, check, path_taken, step
 
 import bam_fused
 from bam_fused import BAM, replace_bam
 from bam_fused.bench.memory import peak_bytes
 from bam_fused.composition import training
-from bam_fused.composition.path import path_of
 from bam_fused.composition.plan import live, plan_of
-from bam_fused.composition.run import run
-
-PATH = "fused branches"
-
-
-def _path(module: nn.Module, x: Tensor):
-    return path_of(module, plan_of(module), x)
-
-
-def _by_layers(module: nn.Module, x: Tensor) -> Tensor:
-    """The forward layer by layer in plain PyTorch."""
-    with bam_fused.use_backend("eager"):
-        return run(module, plan_of(module), x)
-
-
-def _step(module: nn.Module, forward, x: Tensor, grad: Tensor) -> dict[str, Tensor]:
-    """A step on a copy: output, gradients of x and of every parameter, and the buffers it left."""
-    module, x = copy.deepcopy(module), x.detach().requires_grad_()
-    out = forward(module, x)
-    out.backward(grad)
-    parameters = {f"d {name}": p.grad for name, p in module.named_parameters() if p.grad is not None}
-    return {"out": out.detach(), "dx": x.grad, **parameters, **dict(module.named_buffers())}
-
-
-def check(module: nn.Module, x: Tensor, grad: Tensor, path: str = PATH) -> None:
-    """Output, gradients and running statistics against float64, no worse than eager."""
-
-    def call(module: nn.Module, x: Tensor) -> Tensor:
-        assert _path(module, x).name == path, _path(module, x)
-        return module(x)
-
-    ours, exact = (
-        _step(module, call, x, grad),
-        _step(copy.deepcopy(module).double(), _by_layers, x.double(), grad.double()),
-    )
-    # In both memory formats: the reduced maps are channels_last here whatever x is, where BatchNorm errs in another way.
-    formats = (torch.contiguous_format, torch.channels_last)
-    eager, other = (_step(module, _by_layers, x.contiguous(memory_format=one), grad) for one in formats)
-    assert ours.keys() == eager.keys() == exact.keys()
-    for name in ours:
-        assert ours[name].dtype == eager[name].dtype
-        if not ours[name].is_floating_point():
-            assert torch.equal(ours[name], eager[name]), name
-            continue
-        if x.dtype == torch.float64:  # there is nothing more exact to compare with
-            scale = max(1.0, eager[name].abs().max().item())
-            torch.testing.assert_close(ours[name], eager[name], rtol=1e-8, atol=1e-8 * scale)
-            continue
-        # A norm over few values can blow any rounding up: which of them is unlucky is left open by a factor of four.
-        theirs = max((step[name].double() - exact[name]).abs().max().item() for step in (eager, other))
-        noise = _noise(name, ours, x, grad) + 4 * theirs / torch.finfo(x.dtype).eps
-        assert_no_worse_than_eager(name, ours[name], eager[name], exact[name], noise)
-
-
-def _noise(name: str, ours: dict[str, Tensor], x: Tensor, grad: Tensor) -> float:
-    """Sums over a batch err by the root of their length where their addends cancel; through norms all gradients are such."""
-    if not name.startswith("d"):
-        return 4.0
-    largest = max(t.abs().max().item() for key, t in ours.items() if key.startswith("d "))
-    return 8 * (largest + (x.shape[0] * x.shape[2] * x.shape[3]) ** 0.5)
 
 
 class _Kinks(TorchFunctionMode):
@@ -106,7 +45,7 @@ class _Kinks(TorchFunctionMode):
 def _away_from_kinks(module: nn.Module, x: Tensor) -> bool:
     """Whether no rounding can put a value on the other side of one: there gradients differ where nothing is wrong."""
     with _Kinks() as kinks:
-        _by_layers(copy.deepcopy(module).double(), x.double())
+        by_layers(copy.deepcopy(module).double(), x.double())
     return kinks.nearest > 3e-6
 
 
@@ -149,9 +88,9 @@ def test_running_statistics(momentum, tracked):
     exact = copy.deepcopy(module).double()
     for _ in range(3):
         x = feature_map((3, 32, 6, 5))
-        assert _path(module, x.requires_grad_()).name == PATH
+        assert path_taken(module, x.requires_grad_()).name == PATH
         module(x)
-        _by_layers(exact, x.double())
+        by_layers(exact, x.double())
     for ours, theirs in zip(module.buffers(), exact.buffers(), strict=True):
         torch.testing.assert_close(ours.double(), theirs.double(), rtol=3e-6, atol=3e-7)
 
@@ -217,7 +156,7 @@ def test_checkpointed_and_used_twice():
         wanted = [x, *module.parameters()]
         return torch.autograd.grad(forward(x).square().sum() + module(x).sin().sum(), wanted)
 
-    plain = gradients(lambda x: _by_layers(module, x))
+    plain = gradients(lambda x: by_layers(module, x))
     for ours in (
         gradients(module),
         gradients(lambda x: checkpoint(module, x, use_reentrant=False)),
@@ -241,7 +180,7 @@ def test_peak_memory(shape, dtype, format):
         out = module(x)
         return out, *torch.autograd.grad(out, leaves, grad)
 
-    assert _path(module, x).name == PATH
+    assert path_taken(module, x).name == PATH
     step()
     reduced_grad = x.numel() // 16 * torch.float32.itemsize
     parameters = sum(p.nbytes for p in module.parameters())
@@ -262,7 +201,7 @@ def test_compiled(dynamic):
     compiled = torch.compile(module, fullgraph=True, dynamic=dynamic, backend=aot_autograd(fw_compiler=capture))
     for shape in ((3, 32, 9, 9), (2, 32, 7, 12)):
         x, grad = feature_map(shape, torch.float64), gradient(shape, torch.float64)
-        ours, plain = _step(module, lambda _, x: compiled(x), x, grad), _step(module, _by_layers, x, grad)
+        ours, plain = step(module, lambda _, x: compiled(x), x, grad), step(module, by_layers, x, grad)
         for name in ("out", "dx"):
             torch.testing.assert_close(ours[name], plain[name])
     assert {"bam_fused.squeeze.compiled", "bam_fused.squeeze_input_grad.compiled"} <= set(captured)
@@ -275,26 +214,26 @@ class _Refusal:
     @staticmethod
     def autocast(module, x):
         with torch.autocast("cpu", torch.bfloat16):
-            return _path(module, x)
+            return path_taken(module, x)
 
     @staticmethod
     def switched_off(module, x):
         with torch.no_grad():
-            return _path(module, x)
+            return path_taken(module, x)
 
     @staticmethod
     def half_weights(module, x):
-        return _path(module.bfloat16(), x)
+        return path_taken(module.bfloat16(), x)
 
     @staticmethod
     def a_hook(module, x):
         module.spatial.convs[0].register_forward_hook(lambda *_: None)
-        return _path(module, x)
+        return path_taken(module, x)
 
     @staticmethod
     def the_eager_backend(module, x):
         with bam_fused.use_backend("eager"):
-            return _path(module, x)
+            return path_taken(module, x)
 
 
 @pytest.mark.parametrize(
@@ -316,7 +255,7 @@ def test_what_is_in_the_way_is_said(refusal, said):
 def test_what_is_in_the_way_of_fused_branches_is_said():
     def refused(change, x):
         change(module := BAM.official(32))
-        path = _path(module, x.requires_grad_())
+        path = path_taken(module, x.requires_grad_())
         return path.name, dict(path.refused)[PATH]
 
     x = torch.randn(2, 32, 5, 5)

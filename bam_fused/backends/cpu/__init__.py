@@ -35,7 +35,7 @@ def instruction_set() -> str:
 
 
 def instruction_sets() -> list[str]:
-    """Those that this processor can run, widest first: of "avx512", "avx2", "baseline".
+    """Those that this processor can run, widest first: of "avx512_bf16", "avx512", "avx2", "baseline".
 
     Raises:
         RuntimeError: the library is missing.

@@ -7,7 +7,7 @@
 namespace bam_fused::cpu {
 
 struct ChannelLayerArguments {
-  static const ForDtypes<ChannelLayerArguments> baseline, avx2, avx512;
+  static const ForDtypes<ChannelLayerArguments> baseline, avx2, avx512, avx512_bf16;
 
   int64_t inputs, outputs;
   int64_t part_outputs, parts;  // outputs in a part, and how many parts there are per sample
@@ -18,13 +18,13 @@ struct ChannelLayerArguments {
 };
 
 struct SpatialLogitsArguments {
-  static const ForDtypes<SpatialLogitsArguments> baseline, avx2, avx512;
+  static const ForDtypes<SpatialLogitsArguments> baseline, avx2, avx512, avx512_bf16;
 
   int64_t positions, inputs;
   int64_t part_positions, parts;
   const void* weight;  // one row, padded
   Finish finish;
-  PerSample in;      // features
+  PerSample in;      // features, as factors
   Finish in_finish;  // what they go through first; no scale where that is nothing
   void* out;         // [samples, positions]
 };

@@ -69,7 +69,7 @@ template <class A> void spatial_logits_grad(const SpatialLogitsGradArguments& a,
       Vec<A> sums[2] = {};
       for (int64_t p = first; p < last; ++p) {
         store(in_grad + p * row + k, grad[p] * weight);
-        sums[p % 2] += grad[p] * finished_input<A>(in + p * row + k, a.in_finish, k);
+        sums[p % 2] += grad[p] * finished_input<A>(load(in + p * row + k), a.in_finish, k);
       }
       store((A*)a.weight_grad_partials + index * row + k, sums[0] + sums[1]);
     }

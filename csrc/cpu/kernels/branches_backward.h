@@ -9,7 +9,7 @@ namespace bam_fused::cpu {
 
 // Of a layer of the channel branch, for some of its inputs.
 struct ChannelLayerGradArguments {
-  static const ForDtypes<ChannelLayerGradArguments> baseline, avx2, avx512;
+  static const ForDtypes<ChannelLayerGradArguments> baseline, avx2, avx512, avx512_bf16;
 
   int64_t samples, inputs, outputs, part_inputs;
   const void* weight;  // [outputs, inputs]
@@ -21,7 +21,7 @@ struct ChannelLayerGradArguments {
 
 // Of the last layer of the spatial branch, for some positions of a sample.
 struct SpatialLogitsGradArguments {
-  static const ForDtypes<SpatialLogitsGradArguments> baseline, avx2, avx512;
+  static const ForDtypes<SpatialLogitsGradArguments> baseline, avx2, avx512, avx512_bf16;
 
   int64_t positions, inputs;
   int64_t part_positions, parts;
@@ -36,7 +36,7 @@ struct SpatialLogitsGradArguments {
 
 // [outputs, inputs, taps] -> [taps backwards, outputs, padded inputs].
 struct TurnArguments {
-  static const ForDtypes<TurnArguments> baseline, avx2, avx512;
+  static const ForDtypes<TurnArguments> baseline, avx2, avx512, avx512_bf16;
 
   const void* weight;
   void* turned;

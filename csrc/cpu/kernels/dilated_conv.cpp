@@ -43,19 +43,21 @@ struct ConvRows {
 constexpr int64_t kFewestProducts = 24;
 
 // The sums of `rows` positions from `column` on, in each of the map's rows in turn.
-template <class A, int rows, int vectors>
+template <class F, int rows, int vectors>
 __attribute__((noinline)) void convolve_columns(
     const DilatedConvArguments& a, const ConvRows& where, const Segment& segment, int64_t column, int64_t output) {
-  const int64_t in_row = padded<A>(a.inputs), out_row = padded<A>(a.outputs), weight_row = padded<A>(a.weight.outputs);
-  const A* in = (const A*)a.in.at(where.sample);
+  using A = Compute<F>;
+  const int64_t in_row = padded<A>(a.inputs), out_row = padded<A>(a.outputs), weight_row = padded<A>(a.weight.outputs),
+                depth = factors<F>(a.inputs);
+  const F* in = (const F*)a.in.at(where.sample);
   A* out = (A*)a.out.at(where.sample);
-  const bool taps_apart = a.inputs >= kFewestProducts;
+  const bool taps_apart = depth >= kFewestProducts;
   for (int64_t y = where.begin; y < where.end; ++y) {
     const int64_t first = y < a.dilation ? 1 : 0, last = y + a.dilation >= a.height ? 2 : 3;  // kernel rows on the map
     const int64_t begin = where.tap_begin > first ? where.tap_begin : first,
                   end = where.tap_end < last ? where.tap_end : last;
     if (begin >= end) continue;
-    A* to = out + (y * a.width + column) * out_row + output;
+    A* to_row = out + (y * a.width + column) * out_row;
     Block<A, rows, vectors> sum;
     sum.clear();
     A before[rows * vectors * kLanes<A>];  // the sums so far, while those of another run begin at 0
@@ -69,46 +71,52 @@ __attribute__((noinline)) void convolve_columns(
         }
         for (int64_t tap = kx; tap < run_end; ++tap) {
           const int64_t position = (y + (ky - 1) * a.dilation) * a.width + column + (tap - 1) * a.dilation;
-          const A* weight =
-              (const A*)a.weight.data + (ky * 3 + tap) * a.inputs * weight_row + output - a.weight.first_output;
-          sum.add_products(in + position * in_row, in_row, 1, weight, weight_row, a.inputs);
+          const F* weight =
+              (const F*)a.weight.data + (ky * 3 + tap) * depth * weight_row + output - a.weight.first_output;
+          sum.add_products(in + position * in_row, in_row, 1, weight, weight_row, depth);
         }
         if (!is_first) sum.add(before, vectors * kLanes<A>);
         is_first = false;
       }
     }
-    if (begin > first) sum.add(to, out_row);
+    if (begin > first) sum.add(to_row + output, out_row);
     if (end == last) sum.finish(a.finish, output);
-    sum.store_to(to, out_row);
+    if (end == last && a.as_factors) {  // in the row of the sums, of which no later ones are overwritten
+      sum.store_to((Number<F>*)to_row + output, out_row * kNumbers<F>);
+    } else {
+      sum.store_to(to_row + output, out_row);
+    }
   }
 }
 
-template <class A> void convolve_rows(const DilatedConvArguments& a, const ConvRows& where) {
+template <class F> void convolve_rows(const DilatedConvArguments& a, const ConvRows& where) {
   Segment segments[3];
   const int count = row_segments(a.width, a.dilation, segments);
-  for_vector_pairs<A>(a.weight.outputs, [&](int64_t packed_output, auto vectors) {
+  for_vector_pairs<Compute<F>>(a.weight.outputs, [&](int64_t packed_output, auto vectors) {
     constexpr int v = decltype(vectors)::value;
     const int64_t output = a.weight.first_output + packed_output;
     for (int i = 0; i < count; ++i) {
       const Segment& segment = segments[i];
       for_even_blocks(segment.end - segment.begin, kBlockRows<v>, [&](int64_t begin, int64_t size) {
         with_constant<kBlockRows<v>>(size, [&](auto rows) {
-          convolve_columns<A, decltype(rows)::value, v>(a, where, segment, segment.begin + begin, output);
+          convolve_columns<F, decltype(rows)::value, v>(a, where, segment, segment.begin + begin, output);
         });
       });
     }
   });
 }
 
-template <class A> void dilated_conv(const DilatedConvArguments& a, int64_t begin, int64_t end) {
+template <class T> void dilated_conv(const DilatedConvArguments& a, int64_t begin, int64_t end) {
+  using F = Factor<T>;
+  using A = Compute<F>;
   constexpr int64_t weights_in_l1 = 20480 / (kBlockVectors * BAM_VECTOR_BYTES);  // their rows
-  const int64_t step = 9 * a.inputs <= weights_in_l1 ? 3 : 1;
+  const int64_t step = 9 * factors<F>(a.inputs) <= weights_in_l1 ? 3 : 1;
   for (int64_t index = begin, next; index < end; index = next) {
     const int64_t sample = index / a.parts;  // neighbouring parts of a sample go together
     next = (sample + 1) * a.parts < end ? (sample + 1) * a.parts : end;
     const int64_t row = (index - sample * a.parts) * a.part_rows, last = (next - sample * a.parts) * a.part_rows;
     const int64_t rows_end = last < a.height ? last : a.height;
-    for (int64_t tap = 0; tap < 3; tap += step) convolve_rows<A>(a, {sample, row, rows_end, tap, tap + step});
+    for (int64_t tap = 0; tap < 3; tap += step) convolve_rows<F>(a, {sample, row, rows_end, tap, tap + step});
     take_sums(a.statistics, sample, row * a.width, rows_end * a.width, norm_statistics<A>);
     take_sums(a.grad_sums, sample, row * a.width, rows_end * a.width, norm_grad_sums<A>);
   }
@@ -116,6 +124,6 @@ template <class A> void dilated_conv(const DilatedConvArguments& a, int64_t begi
 
 }  // namespace
 
-BAM_KERNEL_OF_COMPUTE_TYPE(DilatedConvArguments, dilated_conv)
+BAM_KERNEL(DilatedConvArguments, dilated_conv)
 
 }  // namespace bam_fused::cpu

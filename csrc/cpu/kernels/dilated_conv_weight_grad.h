@@ -11,7 +11,7 @@ constexpr int64_t kMostStripPositions = 256;  // a sum of so many products round
 // The gradient of a dilated convolution's weight. A strip is a few rows of the input's map (or some columns of one), a
 // split a run of strips over all samples, a group some of the outputs.
 struct DilatedConvWeightGradArguments {
-  static const ForDtypes<DilatedConvWeightGradArguments> baseline, avx2, avx512;
+  static const ForDtypes<DilatedConvWeightGradArguments> baseline, avx2, avx512, avx512_bf16;
 
   int64_t samples, height, width, inputs, outputs, dilation;
   int64_t strip_rows, strip_columns;

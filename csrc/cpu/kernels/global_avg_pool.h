@@ -8,7 +8,7 @@
 namespace bam_fused::cpu {
 
 struct TiledPool : PoolCall {
-  static const ForDtypes<TiledPool> baseline, avx2, avx512;
+  static const ForDtypes<TiledPool> baseline, avx2, avx512, avx512_bf16;
 
   Tiling tiling;
   void* sums;    // compute type [samples, tiles along the positions, channels]

@@ -22,7 +22,7 @@ template <class Arguments> struct ForDtypes {
 };
 
 struct VectorBytes {
-  static const int64_t baseline, avx2, avx512;
+  static const int64_t baseline, avx2, avx512, avx512_bf16;
 };
 
 }  // namespace bam_fused::cpu

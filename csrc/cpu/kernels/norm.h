@@ -13,7 +13,7 @@ struct NormRows {
 };
 
 struct NormStatisticsArguments {
-  static const ForDtypes<NormStatisticsArguments> baseline, avx2, avx512;
+  static const ForDtypes<NormStatisticsArguments> baseline, avx2, avx512, avx512_bf16;
 
   NormRows shape;
   PerSample in;
@@ -23,7 +23,7 @@ struct NormStatisticsArguments {
 
 // out = in * scale + shift, then ReLU.
 struct NormArguments {
-  static const ForDtypes<NormArguments> baseline, avx2, avx512;
+  static const ForDtypes<NormArguments> baseline, avx2, avx512, avx512_bf16;
 
   NormRows shape;
   Finish finish;
@@ -32,7 +32,7 @@ struct NormArguments {
 
 // With d the gradient in front of the ReLU: its sum, and that of d * (in - mean).
 struct NormGradSumsArguments {
-  static const ForDtypes<NormGradSumsArguments> baseline, avx2, avx512;
+  static const ForDtypes<NormGradSumsArguments> baseline, avx2, avx512, avx512_bf16;
 
   NormRows shape;
   Finish finish;
@@ -43,7 +43,7 @@ struct NormGradSumsArguments {
 
 // out = scale * (d - offset - slope * (in - mean)).
 struct NormGradArguments {
-  static const ForDtypes<NormGradArguments> baseline, avx2, avx512;
+  static const ForDtypes<NormGradArguments> baseline, avx2, avx512, avx512_bf16;
 
   NormRows shape;
   Finish finish;

@@ -24,6 +24,44 @@ inline void pack_rows(A* to, int64_t to_stride, const T* from, int64_t from_stri
   }
 }
 
+// Rows of adjacent columns as factors, which hold numbers below each other where the sums run down, or else side by
+// side; with zeros up to a whole vector behind each.
+template <class T, class A = Compute<T>>
+inline void pack_factors(
+    A* to, int64_t to_stride, const T* from, int64_t from_stride, int64_t rows, int64_t columns, bool) {
+  pack_rows(to, to_stride, from, from_stride, rows, columns);
+}
+
+#if defined(__AVX512BF16__)
+inline __m512i load_halves(const BFloat16* p, int64_t count) {
+  return count >= 32 ? _mm512_loadu_si512(p) : _mm512_maskz_loadu_epi16((__mmask32)((1u << count) - 1), p);
+}
+
+inline void pack_factors(
+    BFloat16Pair* to, int64_t to_stride, const BFloat16* from, int64_t from_stride, int64_t rows, int64_t columns,
+    bool down) {
+  constexpr int64_t lanes = kLanes<float>;
+  if (!down) {
+    for (int64_t row = 0; row < rows; ++row, to += to_stride, from += from_stride) {
+      for (int64_t k = 0; k < columns; k += 2 * lanes) store(to + k / 2, (WordBits)load_halves(from + k, columns - k));
+    }
+    return;
+  }
+  typedef int16_t Halves __attribute__((vector_size(BAM_VECTOR_BYTES)));
+  Halves lower;
+  for (int i = 0; i < 2 * lanes; ++i) lower[i] = i / 2 + i % 2 * 2 * lanes;
+  const Halves upper = lower + (int16_t)lanes;
+  for (int64_t row = 0; row < rows; row += 2, to += to_stride, from += 2 * from_stride) {
+    for (int64_t k = 0; k < columns; k += 2 * lanes) {
+      const __m512i a = load_halves(from + k, columns - k),
+                    b = row + 1 < rows ? load_halves(from + from_stride + k, columns - k) : __m512i{};
+      store(to + k, (WordBits)_mm512_permutex2var_epi16(a, (__m512i)lower, b));
+      if (columns - k > lanes) store(to + k + lanes, (WordBits)_mm512_permutex2var_epi16(a, (__m512i)upper, b));
+    }
+  }
+}
+#endif
+
 // Column k of what is read becomes row k, in the compute type and with zeros up to `to_stride`, whole vectors, behind
 // it.
 template <class T, class A = Compute<T>>

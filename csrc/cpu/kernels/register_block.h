@@ -19,8 +19,8 @@ template <class A> inline Vec<A> finished(Vec<A> sum, const Finish& finish, int6
 }
 
 // What is read of a layer's input, which may have a finish of its own to go through.
-template <class A> inline Vec<A> finished_input(const A* from, const Finish& finish, int64_t k) {
-  return finish.scale ? finished<A>(load(from), finish, k) : load(from);
+template <class A> inline Vec<A> finished_input(Vec<A> input, const Finish& finish, int64_t k) {
+  return finish.scale ? finished<A>(input, finish, k) : input;
 }
 
 // As many sums as leave registers for one row of `right` and one number of `left`, in rows of at most two vectors.
@@ -63,23 +63,23 @@ template <class A, int rows, int vectors> struct Block {
     each([&](int m, int v)
              __attribute__((always_inline)) { sum[m][v] = finished<A>(sum[m][v], finish, output + v * kLanes<A>); });
   }
-  inline __attribute__((always_inline)) void store_to(A* to, int64_t row_stride) const {
+  template <class T> inline __attribute__((always_inline)) void store_to(T* to, int64_t row_stride) const {
     each([&](int m, int v) __attribute__((always_inline)) { store(to + m * row_stride + v * kLanes<A>, sum[m][v]); });
   }
 
-  // sum[m] += left[m, k] * right[k], for k from 0 to depth: left's numbers one by one, right's by vectors.
-  inline __attribute__((always_inline)) void add_products(
-      const A* left, int64_t left_row_stride, int64_t left_step, const A* right, int64_t right_row_stride,
+  // sum[m] += left[m, k] * right[k], for k from 0 to depth: left's factors one by one, right's by vectors.
+  template <class F> inline __attribute__((always_inline)) void add_products(
+      const F* left, int64_t left_row_stride, int64_t left_step, const F* right, int64_t right_row_stride,
       int64_t depth) {
     for (int64_t k = 0; k < depth; ++k) {
-      Vec<A> r[vectors];
+      Vec<F> r[vectors];
 #pragma GCC unroll 2
       for (int v = 0; v < vectors; ++v) r[v] = load(right + v * kLanes<A>);
 #pragma GCC unroll 12
       for (int m = 0; m < rows; ++m) {
-        const Vec<A> l = splat(left[m * left_row_stride]);
+        const Vec<F> l = splat(left[m * left_row_stride]);
 #pragma GCC unroll 2
-        for (int v = 0; v < vectors; ++v) sum[m][v] += l * r[v];
+        for (int v = 0; v < vectors; ++v) sum[m][v] = multiply_add(sum[m][v], l, r[v]);
       }
       left += left_step;
       right += right_row_stride;

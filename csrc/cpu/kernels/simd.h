@@ -133,6 +133,56 @@ inline void store(Float16* p, Vec<float> v) {  // to nearest, ties to even; ever
 
 template <class A> inline Vec<A> splat(A value) { return value - Vec<A>{}; }  // x - 0 is x, 0 + x is not for -0
 
+// ---- factors ----
+
+// What products are taken of: numbers of the compute type, or, where the processor multiplies bfloat16 by pairs and
+// adds both products to a float32, two numbers in one, which follow each other in the sum. Steps, strides and depths of
+// products count factors.
+struct BFloat16Pair {
+  BFloat16 first, second;
+};
+template <> struct VectorOf<BFloat16Pair> {
+  using type = WordBits;
+};
+
+template <class T> struct FactorOf {
+  using type = Compute<T>;
+};
+#if defined(__AVX512BF16__)
+template <> struct FactorOf<BFloat16> {
+  using type = BFloat16Pair;
+};
+#endif
+template <class T> using Factor = typename FactorOf<T>::type;
+
+template <class F> struct NumberOf {
+  using type = F;
+};
+template <> struct NumberOf<BFloat16Pair> {
+  using type = BFloat16;
+};
+template <class F> using Number = typename NumberOf<F>::type;               // that a factor is made of
+template <class F> constexpr int kNumbers = sizeof(F) / sizeof(Number<F>);  // and how many of them
+
+// The factors that hold so many numbers; those that are missing are zeros.
+template <class F> inline int64_t factors(int64_t numbers) { return (numbers + kNumbers<F> - 1) / kNumbers<F>; }
+
+inline Vec<float> multiply_add(Vec<float> sum, Vec<float> left, Vec<float> right) { return sum + left * right; }
+inline Vec<double> multiply_add(Vec<double> sum, Vec<double> left, Vec<double> right) { return sum + left * right; }
+
+#if defined(__AVX512BF16__)
+inline WordBits load(const BFloat16Pair* p) {
+  WordBits v;
+  memcpy(&v, p, sizeof v);
+  return v;
+}
+inline void store(BFloat16Pair* p, WordBits v) { memcpy(p, &v, sizeof v); }
+inline WordBits splat(BFloat16Pair pair) { return WordBits{} + bit_cast<uint32_t>(pair); }
+inline Vec<float> multiply_add(Vec<float> sum, WordBits left, WordBits right) {
+  return (Vec<float>)_mm512_dpbf16_ps((__m512)sum, (__m512bh)left, (__m512bh)right);
+}
+#endif
+
 // The upper half is added to the lower until one lane is left.
 template <class A, int lanes = kLanes<A>, class V> inline A sum_lanes(V v) {
   if constexpr (lanes == 1) {

@@ -13,7 +13,7 @@ namespace bam_fused::cpu {
 namespace {
 
 constexpr int64_t kMostOutputs = 128;  // reduced channels per read of a tile
-constexpr int64_t kLongestSum = 32;    // of channels, in registers: one long run of additions rounds worse
+constexpr int64_t kLongestSum = 32;    // of factors, in registers: one long run of additions rounds worse
 
 // The outputs that a tile's sums are for.
 struct Outputs {
@@ -22,25 +22,27 @@ struct Outputs {
 
 // sums[position, output] (+)= x[position, channel] * weight[channel, output] for a block of channels; with the last one
 // the sums become features, if those are wanted.
-template <class A> struct BlockProduct {
-  const A* x;
+template <class F, class A = Compute<F>> struct BlockProduct {
+  const F* x;
   int64_t position_step, channel_step;
-  const A* weight;
+  const F* weight;
   int64_t weight_row;
   A* sums;
   int64_t sums_row;
   const Finish* finish;  // null but for the last channels
+  bool as_factors;       // what is finished
   int64_t output;        // the first one
-  int64_t depth, run;    // channels, and how many of them are added up in registers
+  int64_t depth, run;    // factors of each position, and how many of them are added up in registers
   bool add;
 };
 
 // `blocks` blocks of positions, one after the other.
-template <class A, bool rows_are_channels, int rows, int vectors>
-__attribute__((noinline)) void multiply_blocks(const BlockProduct<A>& p, int64_t blocks, Ahead& ahead) {
+template <class F, bool rows_are_channels, int rows, int vectors>
+__attribute__((noinline)) void multiply_blocks(const BlockProduct<F>& p, int64_t blocks, Ahead& ahead) {
+  using A = Compute<F>;
   const int64_t position_step = rows_are_channels ? 1 : p.position_step,
                 channel_step = rows_are_channels ? p.channel_step : 1;
-  const A* x = p.x;
+  const F* x = p.x;
   A* sums = p.sums;
   for (int64_t b = 0; b < blocks; ++b, x += rows * position_step, sums += rows * p.sums_row) {
     ahead.step();
@@ -53,23 +55,27 @@ __attribute__((noinline)) void multiply_blocks(const BlockProduct<A>& p, int64_t
           last ? p.depth - c : p.run);
       if (p.add || c > 0) block.add(sums, p.sums_row);
       if (last && p.finish) block.finish(*p.finish, p.output);
-      block.store_to(sums, p.sums_row);
+      if (last && p.as_factors) {  // in the row of the sums, of which no later ones are overwritten
+        block.store_to((Number<F>*)(sums - p.output) + p.output, p.sums_row * kNumbers<F>);
+      } else {
+        block.store_to(sums, p.sums_row);
+      }
     }
   }
 }
 
-template <class A, bool rows_are_channels>
-inline void multiply_tile(const BlockProduct<A>& all, int64_t positions, int64_t outputs, Ahead& ahead) {
-  for_vector_pairs<A>(outputs, [&](int64_t output, auto vectors) {
+template <class F, bool rows_are_channels>
+inline void multiply_tile(const BlockProduct<F>& all, int64_t positions, int64_t outputs, Ahead& ahead) {
+  for_vector_pairs<Compute<F>>(outputs, [&](int64_t output, auto vectors) {
     constexpr int v = decltype(vectors)::value;
     for_even_runs(positions, kBlockRows<v>, [&](int64_t position, int64_t size, int64_t blocks) {
-      BlockProduct<A> p = all;
+      BlockProduct<F> p = all;
       p.x += position * p.position_step;
       p.weight += output;
       p.sums += position * p.sums_row + output;
       p.output += output;
       with_constant<kBlockRows<v>>(
-          size, [&](auto rows) { multiply_blocks<A, rows_are_channels, decltype(rows)::value, v>(p, blocks, ahead); });
+          size, [&](auto rows) { multiply_blocks<F, rows_are_channels, decltype(rows)::value, v>(p, blocks, ahead); });
     });
   });
 }
@@ -111,6 +117,7 @@ inline void write_channels(const SqueezeArguments& a, const SqueezeTile& tile, c
 
 template <class T, bool rows_are_channels> void squeeze_tile(const SqueezeArguments& a, const SqueezeTile& tile) {
   using A = Compute<T>;
+  using F = Factor<T>;
   SqueezeBlock<T> block;
   alignas(64) A sums[kMostOutputs * kMostTilePositions];
   const int64_t weight_row = padded<A>(a.outputs);
@@ -118,26 +125,29 @@ template <class T, bool rows_are_channels> void squeeze_tile(const SqueezeArgume
     const Outputs outputs{first, a.outputs - first < kMostOutputs ? a.outputs - first : kMostOutputs};
     const int64_t steps = steps_of(tile.count, padded<A>(outputs.count) / kLanes<A>);
     A* features = a.features.data ? (A*)a.features.at(tile.sample) + tile.position * weight_row + first : nullptr;
-    for_even_blocks(a.weight.inputs, block.most_channels(tile), [&](int64_t begin, int64_t depth) {
-      const int64_t c = a.weight.first_input + begin;
-      block.read(a, tile, c, depth);
-      Ahead ahead = block.ahead(a, tile, c, depth, steps > 0 ? steps : 1);
+    for_even_blocks(factors<F>(a.weight.inputs), block.most_depth(tile), [&](int64_t begin, int64_t depth) {
+      const int64_t from = begin * kNumbers<F>, left = a.weight.inputs - from, c = a.weight.first_input + from;
+      const int64_t channels = left < depth * kNumbers<F> ? left : depth * kNumbers<F>;
+      block.read(a, tile, c, channels);
+      Ahead ahead = block.ahead(a, tile, c, channels, steps > 0 ? steps : 1);
       const int64_t runs = (depth + kLongestSum - 1) / kLongestSum;
-      const BlockProduct<A> product{
+      const bool finishes = features && c + channels == a.channels;
+      const BlockProduct<F> product{
           block.x,
           block.position_step,
           block.channel_step,
-          (const A*)a.weight.data + begin * weight_row + first,
+          (const F*)a.weight.data + begin * weight_row + first,
           weight_row,
           features ? features : sums,
           features ? weight_row : padded<A>(outputs.count),
-          features && c + depth == a.channels ? &a.finish : nullptr,
+          finishes ? &a.finish : nullptr,
+          finishes && a.as_factors,
           first,
           depth,
           (depth + runs - 1) / runs,
           c > 0};
-      multiply_tile<A, rows_are_channels>(product, tile.count, outputs.count, ahead);
-      if (first == 0) block.pool(a, tile, c, depth);
+      multiply_tile<F, rows_are_channels>(product, tile.count, outputs.count, ahead);
+      if (first == 0) block.pool(a, tile, c, channels);
     });
     if (features) continue;
     rows_are_channels ? write_channels<T>(a, tile, sums, outputs) : write_positions<T>(a, tile, sums, outputs);

@@ -8,7 +8,7 @@
 namespace bam_fused::cpu {
 
 struct SqueezeArguments {
-  static const ForDtypes<SqueezeArguments> baseline, avx2, avx512;
+  static const ForDtypes<SqueezeArguments> baseline, avx2, avx512, avx512_bf16;
 
   int64_t channels, positions, outputs;
   int64_t width, pooled_width;    // of the map; of each of its rows, as much is pooled
@@ -20,12 +20,14 @@ struct SqueezeArguments {
   PerSample pool_partials;  // [tiles, channels]
   Map reduced;              // in x's dtype, with x's rows; its data may be null
   PerSample features;       // likewise
+  bool as_factors;          // the features are written as the factors of products, else in the compute type
 };
 
 constexpr int64_t kMostTilePositions = 96;  // of squeeze
-// Channels that are multiplied at a time, in a tile as many as have these bytes: the L1 cache holds them and the next
-// ones. Where a block of them can be whole or half, a cut of all channels between multiples of it changes no sum.
-constexpr int64_t kBlockChannels = 64, kHalfBlockChannels = kBlockChannels / 2, kSqueezeBlockBytes = 12288;
+// Factors of each position that are multiplied at a time, in a tile as many as have these bytes: the L1 cache holds
+// them and the next ones. Where a block of them can be whole or half, a cut of all channels between multiples of it
+// changes no sum.
+constexpr int64_t kBlockDepth = 64, kHalfBlockDepth = kBlockDepth / 2, kSqueezeBlockBytes = 12288;
 constexpr int64_t kMaxReduced = 512;  // reduced channels behind a squeeze
 // Numbers of the reduced gradient that a tile needs, with what pads its rows.
 constexpr int64_t kMaxReducedTile = 24576;

@@ -51,96 +51,110 @@ class Ahead {
   int64_t stride_, bytes_, rows_, each_step_;
 };
 
-// x itself where it is of the compute type and its rows do not fall into the same few sets of the cache, else a copy.
+// x itself where its rows are factors as they are and do not fall into the same few sets of the cache, else a copy.
 template <class T> struct SqueezeBlock {
   using A = Compute<T>;
-  static constexpr int64_t kNumbers = kSqueezeBlockBytes / (int64_t)sizeof(A);
-  alignas(64) A copy[kNumbers + kMostTilePositions * kLanes<A>];
-  const A* x;
+  using F = Factor<T>;
+  static constexpr bool kPairs = kNumbers<F> > 1;
+  static constexpr int64_t kFactors = kSqueezeBlockBytes / (int64_t)sizeof(F);
+  alignas(64) F copy[kFactors + kMostTilePositions * kLanes<F>];
+  const F* x;
   int64_t position_step, channel_step;
 
-  static int64_t most_channels(const SqueezeTile& tile) {
-    const int64_t fitting = kNumbers / tile.count;
-    return fitting < kHalfBlockChannels ? fitting : fitting < kBlockChannels ? kHalfBlockChannels : kBlockChannels;
+  static int64_t most_depth(const SqueezeTile& tile) {
+    const int64_t fitting = kFactors / tile.count;
+    return fitting < kHalfBlockDepth ? fitting : fitting < kBlockDepth ? kHalfBlockDepth : kBlockDepth;
   }
 
-  void read(const SqueezeArguments& a, const SqueezeTile& tile, int64_t c, int64_t depth) {
-    constexpr int64_t few_sets = 2048;
+  void read(const SqueezeArguments& a, const SqueezeTile& tile, int64_t c, int64_t channels) {
+    constexpr int64_t few_sets = 2048, numbers = kNumbers<F>;
     const T* from = x_at<T>(a, tile, tile.position, c);
-    const int64_t rows = a.rows_are_channels ? depth : tile.count, columns = a.rows_are_channels ? tile.count : depth;
+    const bool down = a.rows_are_channels;
+    const int64_t rows = down ? channels : tile.count, columns = down ? tile.count : channels;
     int64_t stride = a.x.strides.row;
-    x = (const A*)from;
-    if (sizeof(T) != sizeof(A) || (a.rows_are_channels && stride * (int64_t)sizeof(T) % few_sets == 0)) {
-      pack_rows(copy, padded<A>(columns), from, stride, rows, columns);
+    const bool as_it_is = sizeof(T) == sizeof(N) && (down ? !kPairs && stride * (int64_t)sizeof(T) % few_sets != 0
+                                                          : channels % numbers == 0 && stride % numbers == 0);
+    if (as_it_is) {
+      x = (const F*)from;
+      stride /= numbers;
+    } else {
       x = copy;
-      stride = padded<A>(columns);
+      const int64_t to_stride = padded<F>(down ? columns : factors<F>(columns));
+      pack_factors(copy, to_stride, from, stride, rows, columns, down);
+      stride = to_stride;
     }
-    position_step = a.rows_are_channels ? 1 : stride;
-    channel_step = a.rows_are_channels ? stride : 1;
+    position_step = down ? 1 : stride;
+    channel_step = down ? stride : 1;
+    summed = kPairs ? (const N*)from : (const N*)x;
+    summed_row = kPairs ? a.x.strides.row : stride;
   }
 
   // After the products, which wait less for what is not yet in the L1 cache.
-  void pool(const SqueezeArguments& a, const SqueezeTile& tile, int64_t c, int64_t depth) const {
+  void pool(const SqueezeArguments& a, const SqueezeTile& tile, int64_t c, int64_t channels) const {
     A* sums = (A*)tile.pool + c;
-    a.rows_are_channels ? pool_channels(a, tile, sums, depth) : pool_positions(a, tile, sums, depth);
+    a.rows_are_channels ? pool_channels(a, tile, sums, channels) : pool_positions(a, tile, sums, channels);
   }
 
   // What comes after the next channels: those that there are weights for, then the first of them of the tiles that
   // follow.
-  static Ahead ahead(const SqueezeArguments& a, const SqueezeTile& tile, int64_t c, int64_t depth, int64_t steps) {
+  static Ahead ahead(const SqueezeArguments& a, const SqueezeTile& tile, int64_t c, int64_t block, int64_t steps) {
     const int64_t end = a.weight.first_input + a.weight.inputs;
     int64_t position = tile.position, channel = c;
     for (int i = 0; i < 2; ++i) {
-      channel += depth;
+      channel += block;
       if (channel < end) continue;
       channel = a.weight.first_input;
       position += tile.count;
     }
     const int64_t left = position < a.positions ? a.positions - position : 0;
     const int64_t count = left < tile.count ? left : tile.count,
-                  channels = end - channel < depth ? end - channel : depth;
+                  channels = end - channel < block ? end - channel : block;
     const T* first = x_at<T>(a, tile, position, channel);
     return a.rows_are_channels ? Ahead(first, a.x.strides.row, channels, count, steps)
                                : Ahead(first, a.x.strides.row, count, channels, steps);
   }
 
  private:
+  using N = Number<F>;
+  const N* summed;  // what is pooled: x where its numbers are apart, else what it was made of
+  int64_t summed_row;
+
   // As many channels at a time as fill a vector of sums.
-  void pool_channels(const SqueezeArguments& a, const SqueezeTile& tile, A* sums, int64_t depth) const {
+  void pool_channels(const SqueezeArguments& a, const SqueezeTile& tile, A* sums, int64_t channels) const {
     int64_t c = 0;
     if (pools_all(a)) {
-      for (; c + kLanes<A> <= depth; c += kLanes<A>) {
+      for (; c + kLanes<A> <= channels; c += kLanes<A>) {
         Vec<A> sum[kLanes<A>];
 #pragma GCC unroll 16
-        for (int i = 0; i < kLanes<A>; ++i) sum[i] = sum_vectors(x + (c + i) * channel_step, tile.count);
+        for (int i = 0; i < kLanes<A>; ++i) sum[i] = sum_vectors(summed + (c + i) * summed_row, tile.count);
         store(sums + c, sum_each<A>(sum));
       }
     }
-    for (; c < depth; ++c) {
-      const A* channel = x + c * channel_step;
+    for (; c < channels; ++c) {
+      const N* channel = summed + c * summed_row;
       sums[c] = pools_all(a) ? sum_lanes<A>(sum_vectors(channel, tile.count)) : A(0);
       for (int64_t p = 0; p < tile.count && !pools_all(a); ++p) {
-        if (pools(a, tile.position + p)) sums[c] += channel[p];
+        if (pools(a, tile.position + p)) sums[c] += load(channel + p, Short{1})[0];
       }
     }
   }
 
-  void pool_positions(const SqueezeArguments& a, const SqueezeTile& tile, A* sums, int64_t depth) const {
+  void pool_positions(const SqueezeArguments& a, const SqueezeTile& tile, A* sums, int64_t channels) const {
     constexpr int64_t rows = 8;
-    memset(sums, 0, depth * sizeof(A));
+    memset(sums, 0, channels * sizeof(A));
     int64_t p = 0;
     if (pools_all(a)) {
-      for (; p + rows <= tile.count; p += rows) add_positions<rows>(sums, p, depth);
+      for (; p + rows <= tile.count; p += rows) add_positions<rows>(sums, p, channels);
     }
     for (; p < tile.count; ++p) {
-      if (pools(a, tile.position + p)) add_positions<1>(sums, p, depth);
+      if (pools(a, tile.position + p)) add_positions<1>(sums, p, channels);
     }
   }
 
-  template <int64_t rows> void add_positions(A* sums, int64_t p, int64_t depth) const {
-    for_columns<A>(depth, [&](int64_t k, auto part) {
+  template <int64_t rows> void add_positions(A* sums, int64_t p, int64_t channels) const {
+    for_columns<A>(channels, [&](int64_t k, auto part) {
       Vec<A> sum{};
-      for (int64_t row = 0; row < rows; ++row) sum += load(x + (p + row) * position_step + k, part);
+      for (int64_t row = 0; row < rows; ++row) sum += load(summed + (p + row) * summed_row + k, part);
       store(sums + k, load(sums + k, part) + only_new<A>(sum, part), part);
     });
   }

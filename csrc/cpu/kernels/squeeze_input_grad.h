@@ -11,7 +11,7 @@ namespace bam_fused::cpu {
 
 // The gradient of x behind a squeeze, and behind the gate that follows it where `grad` is there.
 struct SqueezeInputGradArguments {
-  static const ForDtypes<SqueezeInputGradArguments> baseline, avx2, avx512;
+  static const ForDtypes<SqueezeInputGradArguments> baseline, avx2, avx512, avx512_bf16;
 
   Tiling tiling;
   int64_t channels, positions, reduced;

@@ -9,7 +9,7 @@ namespace bam_fused::cpu {
 
 // The gradient of a squeeze's weight. A split is a run of tiles of positions over all samples.
 struct SqueezeWeightGradArguments {
-  static const ForDtypes<SqueezeWeightGradArguments> baseline, avx2, avx512;
+  static const ForDtypes<SqueezeWeightGradArguments> baseline, avx2, avx512, avx512_bf16;
 
   int64_t samples, channels, positions, reduced;
   int64_t tile_positions, tile_channels, splits;

@@ -7,7 +7,7 @@ namespace bam_fused::cpu {
 
 // out[sample, i] = scale * (the sum over the partials of in[sample, partial, i]), in the order of the partials
 struct SumPartialsArguments {
-  static const ForDtypes<SumPartialsArguments> baseline, avx2, avx512;
+  static const ForDtypes<SumPartialsArguments> baseline, avx2, avx512, avx512_bf16;
 
   const void* in;  // compute type [samples, partials, length]
   void* out;       // `out_dtype` [samples, length], but see below

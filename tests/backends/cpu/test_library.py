@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 import shutil
 import subprocess
@@ -11,8 +12,10 @@ import pytest
 import torch
 from accuracy import assert_no_worse_than_eager, noise_of_sums
 from drawing import COMBINES, DTYPES, SHAPES, feature_map, gradient, logits
+from implementations import randomise
+from training_steps import by_layers, check, path_taken
 
-from bam_fused import reference
+from bam_fused import BAM, reference
 from bam_fused.backends import cpu
 
 if cpu.library is None:
@@ -53,6 +56,30 @@ def test_every_instruction_set(poisoned, instruction_set, format, dtype, combine
         ):
             assert_no_worse_than_eager(name, a, b, c, noise_of_sums(grad, *inputs, combine))
         assert_no_worse_than_eager("pool", OPS.global_avg_pool.compiled(x), x.mean((2, 3)), x.double().mean((2, 3)))
+
+
+# Channels and reduced channels odd, of two and of whole vectors; more than one tile, one row, one position.
+@pytest.mark.parametrize(
+    "shape, reduction",
+    [((5, 35, 7, 9), 7), ((6, 99, 13, 5), 3), ((4, 128, 14, 14), 4), ((5, 26, 1, 37), 2), ((4, 320, 12, 11), 2)],
+    ids=str,
+)
+@pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: str(dtype)[6:])
+@pytest.mark.parametrize("format", ["contiguous", "channels_last"])
+def test_every_instruction_set_runs_a_whole_bam(poisoned, instruction_set, format, dtype, shape, reduction):
+    bam = randomise(BAM(shape[1], reduction))
+    with torch.no_grad():  # logits of one size whatever the widths
+        for weight in (parameter for parameter in bam.parameters() if parameter.dim() > 1):
+            weight.mul_(2 / weight[0].numel() ** 0.5)
+    bam = bam.to(dtype)
+    x, grad = feature_map(shape, dtype, format), gradient(shape, dtype, format)
+    check(bam.train(), x, grad)
+    bam.eval()
+    with torch.no_grad():
+        assert path_taken(bam, x).name == "one operator"
+        exact = by_layers(copy.deepcopy(bam).double(), x.double())
+        noise = 10.0 if dtype == torch.float64 else 0.0  # the float64 that judges float64 rounds as much itself
+        assert_no_worse_than_eager("out", bam(x), by_layers(bam, x), exact, noise)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
