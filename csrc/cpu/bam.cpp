@@ -116,11 +116,11 @@ class Bam {
   }
 
   void add_packings(int64_t tile_positions) {
-    const int64_t numbers = factor_numbers(x_);
+    const Pairs pairs = pairs_of_inputs(x_);
     const bool whole_blocks = tile_positions * kHalfBlockDepth * compute_bytes(x_) <= kSqueezeBlockBytes;
-    const bool can_cut = channels_ % (numbers * kBlockDepth) == 0 && whole_blocks;
+    const bool can_cut = channels_ % (multiplies_pairs(x_) ? 2 * kBlockDepth : kBlockDepth) == 0 && whole_blocks;
     for (size_t i = 0; i + 1 < call_.spatial.size(); ++i) {
-      steps_.add_packing(Packing(x_, call_.spatial[i].weight, numbers, can_cut ? kBlockDepth : channels_));
+      steps_.add_packing(Packing(x_, call_.spatial[i].weight, pairs, can_cut ? kBlockDepth : channels_));
     }
   }
 

@@ -212,7 +212,7 @@ class BranchesForward {
 
   void convolve_layer(const BranchLayer& layer, const Kept& kept, const LayerInput& in) {
     const ConvShape shape{samples_, reduced_.size(2), reduced_.size(3), layer.inputs, layer.outputs, layer.dilation};
-    const Tensor packed = packed_weight(pooled_, *layer.weight, 1);
+    const Tensor packed = packed_weight(pooled_, *layer.weight, Pairs::none);
     const bool relu = layer.norm.relu && !layer.norm.normalises();
     const Finish ending = bias_alone(pooled_, layer.bias, layer.outputs, relu, space_);
     const PerSample before = kept_features(pooled_, kept, positions_, layer.outputs);

@@ -83,7 +83,7 @@ Tensor dilated_conv(
       std::nullopt, MemoryFormat::ChannelsLast);
   if (out.numel() == 0) return out;
   const Features in = features_of(x), written = features_to_write(out);
-  const Tensor packed = packed_weight(x, weight, 1);
+  const Tensor packed = packed_weight(x, weight, Pairs::none);
   Workspace space(x);
   convolve(x, shape, packed.const_data_ptr(), bias_alone(x, bias, shape.outputs, relu, space), in.each, written.each);
   finish_features(written, out);

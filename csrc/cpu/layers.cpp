@@ -11,8 +11,8 @@ int64_t compute_bytes(const Tensor& x) { return is_float64(x) ? 8 : 4; }
 
 Dtype computed_dtype(const Tensor& x) { return is_float64(x) ? Dtype::float64 : Dtype::float32; }
 
-int64_t factor_numbers(const Tensor& x) {
-  return x.scalar_type() == ScalarType::BFloat16 && instruction_set() == InstructionSet::avx512_bf16 ? 2 : 1;
+bool multiplies_pairs(const Tensor& x) {
+  return x.scalar_type() == ScalarType::BFloat16 && instruction_set() == InstructionSet::avx512_bf16;
 }
 
 int64_t padded(const Tensor& x, int64_t length) {
@@ -37,11 +37,10 @@ bool has_taps_outside(const Tensor& weight) {
 
 }  // namespace
 
-Packing::Packing(const Tensor& x, const Tensor& weight, int64_t numbers, int64_t unit)
-    : weight_(weight), numbers_(numbers) {
+Packing::Packing(const Tensor& x, const Tensor& weight, Pairs pairs, int64_t unit)
+    : weight_(weight), inputs_(pairs == Pairs::of_inputs ? 2 : 1) {
   const int64_t outputs = weight.size(0), inputs = weight.size(1), taps = taps_of(weight), row = padded(x, outputs);
-  const bool pairs = numbers > 1;
-  if (has_taps_outside(weight) && weight.scalar_type() == x.scalar_type() && inputs % numbers == 0) {
+  if (has_taps_outside(weight) && weight.scalar_type() == x.scalar_type() && inputs % inputs_ == 0) {
     // The order of inputs is that of the packed.
     arguments_ = {weight.const_data_ptr(), nullptr, outputs, taps * inputs, 1, pairs};
   } else {
@@ -49,8 +48,8 @@ Packing::Packing(const Tensor& x, const Tensor& weight, int64_t numbers, int64_t
     arguments_ = {weight_.const_data_ptr(), nullptr, outputs, inputs, taps, pairs};
   }
   const bool by_inputs = taps == 1;
-  const int64_t depth = split(inputs, numbers);
-  bytes_ = (by_inputs ? row : taps * depth) * compute_bytes(x);
+  const int64_t depth = split(inputs, inputs_);
+  bytes_ = (by_inputs ? row : taps * depth) * compute_bytes(x) / (pairs == Pairs::of_outputs ? 2 : 1);
   length_ = part_ = by_inputs ? depth : row;
   unit_ = by_inputs ? unit : padded(x, 1);
 }
@@ -67,13 +66,13 @@ Packing::Part Packing::part(void* packed, int64_t index) const {
   const char* weight = static_cast<const char*>(a.weight);
   const Dtype dtype = dtype_of(weight_);
   if (taps_of(weight_) == 1) {
-    const int64_t input = first * numbers_;
+    const int64_t input = first * inputs_;
     a.weight = weight + input * weight_.element_size();
-    return {a, dtype, count, {packed, input, std::min(count * numbers_, a.inputs - input), 0, outputs}};
+    return {a, dtype, count, {packed, input, std::min(count * inputs_, a.inputs - input), 0, outputs}};
   }
   a.weight = weight + first * a.inputs * a.taps * weight_.element_size();
   a.outputs = std::min(count, outputs - first);
-  return {a, dtype, split(a.inputs, numbers_), {packed, 0, weight_.size(1), first, a.outputs}};
+  return {a, dtype, split(a.inputs, inputs_), {packed, 0, weight_.size(1), first, a.outputs}};
 }
 
 PackedWeight Packing::run(void* packed, int64_t index) const {
@@ -82,8 +81,8 @@ PackedWeight Packing::run(void* packed, int64_t index) const {
   return p.weight;
 }
 
-Tensor packed_weight(const Tensor& x, const Tensor& weight, int64_t numbers) {
-  const Packing packing(x, weight, numbers, weight.size(1));
+Tensor packed_weight(const Tensor& x, const Tensor& weight, Pairs pairs) {
+  const Packing packing(x, weight, pairs, weight.size(1));
   const Tensor packed = workspace(x, {packing.part_bytes() / compute_bytes(x)});
   const Packing::Part all = packing.part(packed.data_ptr(), 0);
   for_tiles(all.arguments, all.dtype, all.factors, all.factors * all.arguments.taps * all.arguments.outputs);

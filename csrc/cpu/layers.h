@@ -16,8 +16,10 @@ int64_t compute_bytes(const Tensor& x);
 // That type as a dtype.
 Dtype computed_dtype(const Tensor& x);
 
-// How many numbers of a sum are one factor of a product (kernels/simd.h).
-int64_t factor_numbers(const Tensor& x);
+// Whether the factors of products of x's dtype are pairs of numbers (kernels/simd.h).
+bool multiplies_pairs(const Tensor& x);
+inline Pairs pairs_of_inputs(const Tensor& x) { return multiplies_pairs(x) ? Pairs::of_inputs : Pairs::none; }
+inline Pairs pairs_of_outputs(const Tensor& x) { return multiplies_pairs(x) ? Pairs::of_outputs : Pairs::none; }
 
 // `length` rounded up to whole vectors of x's compute type.
 int64_t padded(const Tensor& x, int64_t length);
@@ -29,9 +31,8 @@ Tensor readable_weight(const Tensor& weight, const Tensor& x);
 // of the factors of a 1x1 weight, whose sums are kept meanwhile, and of the outputs of a 3x3 one.
 class Packing {
  public:
-  // As factors of so many numbers, in x's compute type if of one. A 1x1 weight may be cut between multiples of `unit`
-  // factors.
-  Packing(const Tensor& x, const Tensor& weight, int64_t numbers, int64_t unit);
+  // A 1x1 weight may be cut between multiples of `unit` factors.
+  Packing(const Tensor& x, const Tensor& weight, Pairs pairs, int64_t unit);
 
   void cut(int64_t room);  // into parts of at most so many bytes, if it can be
   int64_t parts() const { return (length_ + part_ - 1) / part_; }
@@ -52,13 +53,13 @@ class Packing {
  private:
   Tensor weight_;
   PackArguments arguments_;
-  int64_t numbers_;               // of inputs in a factor
+  int64_t inputs_;                // in a factor
   int64_t bytes_;                 // of each factor or output, packed
   int64_t length_, part_, unit_;  // factors or outputs
 };
 
 // All of a weight in memory of its own.
-Tensor packed_weight(const Tensor& x, const Tensor& weight, int64_t numbers);
+Tensor packed_weight(const Tensor& x, const Tensor& weight, Pairs pairs);
 
 // Memory is used in whole cache lines.
 constexpr int64_t kLine = 64;

@@ -50,7 +50,7 @@ std::tuple<Tensor, Tensor> squeeze(
   const View read = map.readable(x);
   const bool fits = features || strides_of(reduced, map.rows).any();
   const Tensor written = fits ? reduced : empty_reduced(x, outputs, map.rows);
-  const Tensor packed = packed_weight(x, weight, factor_numbers(x));
+  const Tensor packed = packed_weight(x, weight, pairs_of_inputs(x));
   Workspace space(x);
   const Tensor sums = workspace(x, {samples, a.tiles, a.channels});
   a.x = read.map;

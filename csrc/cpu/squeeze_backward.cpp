@@ -69,7 +69,8 @@ Tensor squeeze_input_grad(
   const FeatureMap map = grad ? FeatureMap({&dx, &*grad}) : FeatureMap({&dx});
   const View written = map.writable(dx);
   const int64_t reduced = reduced_grad.size(1);
-  const Tensor weights = map.rows_are_channels() ? packed_weight(x, weight, 1) : torch::stable::contiguous(weight);
+  const Tensor weights =
+      map.rows_are_channels() ? packed_weight(x, weight, pairs_of_outputs(x)) : torch::stable::contiguous(weight);
   const ReducedGrad gradients = reduced_as_rows(reduced_grad, x, map.rows);
   SqueezeInputGradArguments a{};
   a.tiling = input_grad_tiling(map.shape, map.rows, reduced, compute_bytes(x));
@@ -80,7 +81,7 @@ Tensor squeeze_input_grad(
   a.grad_has_positions_as_rows = gradients.positions_as_rows;
   a.dx = written.map;
   (a.rows_are_channels ? a.turned_weight : a.weight) = weights.const_data_ptr();
-  a.left_row = a.rows_are_channels ? padded(x, reduced) : reduced;
+  a.left_row = a.rows_are_channels ? padded(x, reduced) / (multiplies_pairs(x) ? 2 : 1) : reduced;
   a.reduced_grad = gradients.numbers.const_data_ptr();
   const Tensor shares =
       workspace(x, {map.shape.samples, map.shape.channels});  // of the pooled gradient, for each position
@@ -118,7 +119,7 @@ Tensor squeeze_weight_grad(const Tensor& x, const Tensor& reduced_grad) {
   a.channels = channels;
   a.positions = map.shape.positions;
   a.reduced = reduced;
-  a.tile_positions = std::clamp<int64_t>(packed_numbers / reduced, 32, kMaxTilePositions);
+  a.tile_positions = std::clamp<int64_t>(packed_numbers / reduced / 2 * 2, 32, kMaxTilePositions);  // whole pairs
   a.tile_channels = most_channels;
   const int64_t channel_tiles = split(channels, most_channels);
   a.splits = std::min(a.samples * split(a.positions, a.tile_positions), split(enough_tasks, channel_tiles));

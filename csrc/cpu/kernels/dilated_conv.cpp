@@ -48,7 +48,7 @@ __attribute__((noinline)) void convolve_columns(
     const DilatedConvArguments& a, const ConvRows& where, const Segment& segment, int64_t column, int64_t output) {
   using A = Compute<F>;
   const int64_t in_row = padded<A>(a.inputs), out_row = padded<A>(a.outputs), weight_row = padded<A>(a.weight.outputs),
-                depth = factors<F>(a.inputs);
+                depth = depth_of<F>(a.inputs);
   const F* in = (const F*)a.in.at(where.sample);
   A* out = (A*)a.out.at(where.sample);
   const bool taps_apart = depth >= kFewestProducts;
@@ -110,7 +110,7 @@ template <class T> void dilated_conv(const DilatedConvArguments& a, int64_t begi
   using F = Factor<T>;
   using A = Compute<F>;
   constexpr int64_t weights_in_l1 = 20480 / (kBlockVectors * BAM_VECTOR_BYTES);  // their rows
-  const int64_t step = 9 * factors<F>(a.inputs) <= weights_in_l1 ? 3 : 1;
+  const int64_t step = 9 * depth_of<F>(a.inputs) <= weights_in_l1 ? 3 : 1;
   for (int64_t index = begin, next; index < end; index = next) {
     const int64_t sample = index / a.parts;  // neighbouring parts of a sample go together
     next = (sample + 1) * a.parts < end ? (sample + 1) * a.parts : end;

@@ -10,18 +10,19 @@ namespace {
 // The two factors of a product: left[row, k] one by one, right[k, column] by vectors, so that right's rows run along
 // the columns and are readable up to whole vectors. The sum over k may be cut into runs; from one to the next both move
 // by their own steps.
-template <class A> struct Factors {
-  const A* left;
+template <class F> struct Factors {
+  const F* left;
   int64_t left_row, left_step;  // from row to row, from k to k
-  const A* right;
+  const F* right;
   int64_t right_row;
   int64_t depth;
   int64_t runs = 1, left_run = 0, right_run = 0;
 };
 
 // Calls finish(block, row, column) for each block of left * right.
-template <class A, class Finish>
-inline void for_product_blocks(const Factors<A>& f, int64_t rows, int64_t columns, Finish&& finish) {
+template <class F, class Finish>
+inline void for_product_blocks(const Factors<F>& f, int64_t rows, int64_t columns, Finish&& finish) {
+  using A = Compute<F>;
   for_vector_pairs<A>(columns, [&](int64_t column, auto constant) {
     constexpr int vectors = decltype(constant)::value;
     for_even_blocks(rows, kBlockRows<vectors>, [&](int64_t row, int64_t size) {
@@ -36,15 +37,6 @@ inline void for_product_blocks(const Factors<A>& f, int64_t rows, int64_t column
         finish(block, row, column);
       });
     });
-  });
-}
-
-// to = left * right; rows of `to` are written up to whole vectors.
-template <class A>
-__attribute__((noinline)) void multiply(
-    A* to, int64_t stride, int64_t rows, int64_t columns, const Factors<A>& factors) {
-  for_product_blocks(factors, rows, columns, [&](const auto& block, int64_t row, int64_t column) {
-    block.store_to(to + row * stride + column, stride);
   });
 }
 
@@ -66,9 +58,9 @@ inline void add_block(const Block<A, rows, vectors>& block, A* to, int64_t strid
 }
 
 // to += left * right.
-template <class A>
+template <class F>
 __attribute__((noinline)) void add_product(
-    A* to, int64_t stride, int64_t rows, int64_t columns, const Factors<A>& factors) {
+    Compute<F>* to, int64_t stride, int64_t rows, int64_t columns, const Factors<F>& factors) {
   for_product_blocks(factors, rows, columns, [&](const auto& block, int64_t row, int64_t column) {
     add_block(block, to + row * stride + column, stride, columns - column);
   });

@@ -165,7 +165,7 @@ template <class F> using Number = typename NumberOf<F>::type;               // t
 template <class F> constexpr int kNumbers = sizeof(F) / sizeof(Number<F>);  // and how many of them
 
 // The factors that hold so many numbers; those that are missing are zeros.
-template <class F> inline int64_t factors(int64_t numbers) { return (numbers + kNumbers<F> - 1) / kNumbers<F>; }
+template <class F> inline int64_t depth_of(int64_t numbers) { return (numbers + kNumbers<F> - 1) / kNumbers<F>; }
 
 inline Vec<float> multiply_add(Vec<float> sum, Vec<float> left, Vec<float> right) { return sum + left * right; }
 inline Vec<double> multiply_add(Vec<double> sum, Vec<double> left, Vec<double> right) { return sum + left * right; }
@@ -177,6 +177,10 @@ inline WordBits load(const BFloat16Pair* p) {
   return v;
 }
 inline void store(BFloat16Pair* p, WordBits v) { memcpy(p, &v, sizeof v); }
+// Both rounded; below the normal numbers is zero, as in their products.
+inline WordBits pairs_of(Vec<float> first, Vec<float> second) {
+  return widen((HalfBits)_mm512_cvtneps_pbh((__m512)first)) | widen((HalfBits)_mm512_cvtneps_pbh((__m512)second)) << 16;
+}
 inline WordBits splat(BFloat16Pair pair) { return WordBits{} + bit_cast<uint32_t>(pair); }
 inline Vec<float> multiply_add(Vec<float> sum, WordBits left, WordBits right) {
   return (Vec<float>)_mm512_dpbf16_ps((__m512)sum, (__m512bh)left, (__m512bh)right);

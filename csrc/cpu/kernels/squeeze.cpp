@@ -125,7 +125,7 @@ template <class T, bool rows_are_channels> void squeeze_tile(const SqueezeArgume
     const Outputs outputs{first, a.outputs - first < kMostOutputs ? a.outputs - first : kMostOutputs};
     const int64_t steps = steps_of(tile.count, padded<A>(outputs.count) / kLanes<A>);
     A* features = a.features.data ? (A*)a.features.at(tile.sample) + tile.position * weight_row + first : nullptr;
-    for_even_blocks(factors<F>(a.weight.inputs), block.most_depth(tile), [&](int64_t begin, int64_t depth) {
+    for_even_blocks(depth_of<F>(a.weight.inputs), block.most_depth(tile), [&](int64_t begin, int64_t depth) {
       const int64_t from = begin * kNumbers<F>, left = a.weight.inputs - from, c = a.weight.first_input + from;
       const int64_t channels = left < depth * kNumbers<F> ? left : depth * kNumbers<F>;
       block.read(a, tile, c, channels);

@@ -79,8 +79,9 @@ template <class T> struct SqueezeBlock {
       stride /= numbers;
     } else {
       x = copy;
-      const int64_t to_stride = padded<F>(down ? columns : factors<F>(columns));
-      pack_factors(copy, to_stride, from, stride, rows, columns, down);
+      const int64_t to_stride = padded<F>(down ? columns : depth_of<F>(columns));
+      down ? pack_down(copy, to_stride, from, stride, rows, columns)
+           : pack_along(copy, to_stride, from, stride, rows, columns);
       stride = to_stride;
     }
     position_step = down ? 1 : stride;

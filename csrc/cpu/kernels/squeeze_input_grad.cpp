@@ -17,8 +17,9 @@ namespace {
 constexpr int64_t kGatedRows = 30;  // rows whose logits are at hand at a time: whole blocks of every instruction set
 static_assert(kGatedRows <= kMaxTileRows);
 
-template <class A> struct InputGradTile {
-  alignas(64) A right[kMaxReducedTile];
+template <class F, class A = Compute<F>> struct InputGradTile {
+  alignas(64) F right[kMaxReducedTile];
+  alignas(64) F left[kNumbers<F> > 1 ? kGatedRows * kMaxReduced / kNumbers<F> : 1];
   alignas(64) A products[kGatedRows * packed_stride<A>(kMaxInputGradColumns)];
   int64_t right_stride;
   TileLogits<A> logits;
@@ -29,29 +30,41 @@ inline const A* reduced_grad_of(const SqueezeInputGradArguments& a, const Tile& 
   return (const A*)a.reduced_grad + tile.sample * a.positions * a.reduced;
 }
 
-template <class A> inline const A* left_row(const SqueezeInputGradArguments& a, const Tile& tile, int64_t row) {
-  return a.rows_are_channels ? (const A*)a.turned_weight + row * a.left_row
-                             : reduced_grad_of<A>(a, tile) + row * a.left_row;
+// The left factor of `count` rows from `row` on, and the stride between them.
+template <class F, class A = Compute<F>>
+inline const F* left_rows(
+    const SqueezeInputGradArguments& a, const Tile& tile, int64_t row, int64_t count, InputGradTile<F>& memory,
+    int64_t& stride) {
+  stride = a.left_row;
+  if (a.rows_are_channels) return (const F*)a.turned_weight + row * stride;
+  const A* grad = reduced_grad_of<A>(a, tile) + row * stride;
+  if constexpr (kNumbers<F> == 1) {
+    return grad;
+  } else {
+    stride = padded<F>(depth_of<F>(a.reduced));
+    pack_along(memory.left, stride, grad, a.left_row, count, a.reduced);
+    return memory.left;
+  }
 }
 
-template <class T, class A = Compute<T>>
-inline void pack_right(const SqueezeInputGradArguments& a, const Tile& tile, InputGradTile<A>& memory) {
+template <class T, class F = Factor<T>, class A = Compute<T>>
+inline void pack_right(const SqueezeInputGradArguments& a, const Tile& tile, InputGradTile<F>& memory) {
   const int64_t stride = memory.right_stride = packed_stride<A>(tile.columns);
   const A* grad = reduced_grad_of<A>(a, tile);
   if (!a.rows_are_channels) {
-    pack_rows(memory.right, stride, (const T*)a.weight + tile.column, a.channels, a.reduced, tile.columns);
+    pack_down(memory.right, stride, (const T*)a.weight + tile.column, a.channels, a.reduced, tile.columns);
   } else if (a.grad_has_positions_as_rows) {
     pack_transposed(memory.right, stride, grad + tile.column * a.reduced, a.reduced, tile.columns, a.reduced);
   } else {
-    pack_rows(memory.right, stride, grad + tile.column, a.positions, a.reduced, tile.columns);
+    pack_down(memory.right, stride, grad + tile.column, a.positions, a.reduced, tile.columns);
   }
 }
 
 // The products of rows whose logits are at hand. Meanwhile their numbers of `grad` are on their way: the rows of a tile
 // are short and lie far apart, so that the processor does not see them coming.
-template <class T, class A = Compute<T>>
+template <class T, class F = Factor<T>, class A = Compute<T>>
 __attribute__((noinline)) void multiply_rows(
-    const Factors<A>& factors, int64_t rows, int64_t columns, A* products, const T* grad, int64_t grad_row) {
+    const Factors<F>& factors, int64_t rows, int64_t columns, A* products, const T* grad, int64_t grad_row) {
   for_product_blocks(factors, rows, columns, [&](const auto& block, int64_t row, int64_t column) {
     if (grad) {
       const T* ahead = grad + row * grad_row + column;
@@ -81,11 +94,13 @@ inline void finish_row(
 }
 
 // Rows `first` to `first + count` of the tile, whose logits are at hand.
-template <class T, bool gated, Combine combine, bool inside, class A = Compute<T>>
+template <class T, bool gated, Combine combine, bool inside, class F = Factor<T>, class A = Compute<T>>
 void input_grad_rows(
-    const SqueezeInputGradArguments& a, const Tile& tile, InputGradTile<A>& memory, int64_t first, int64_t count) {
+    const SqueezeInputGradArguments& a, const Tile& tile, InputGradTile<F>& memory, int64_t first, int64_t count) {
   const int64_t stride = memory.right_stride, row = tile.row + first;
-  const Factors<A> factors{left_row<A>(a, tile, row), a.left_row, 1, memory.right, stride, a.reduced};
+  int64_t left_row;
+  const F* left = left_rows(a, tile, row, count, memory, left_row);
+  const Factors<F> factors{left, left_row, 1, memory.right, stride, depth_of<F>(a.reduced)};
   const T* grad = gated ? row_at<const T>(a.grad, tile, first) : nullptr;
   multiply_rows(factors, count, tile.columns, memory.products, grad, a.grad.strides.row);
   const A* pooled = (const A*)a.pooled_grad + tile.sample * a.channels;
@@ -97,8 +112,8 @@ void input_grad_rows(
   }
 }
 
-template <class T, Combine combine, class A = Compute<T>>
-void input_grad_gated_tile(const SqueezeInputGradArguments& a, const Tile& tile, InputGradTile<A>& memory) {
+template <class T, Combine combine, class F = Factor<T>, class A = Compute<T>>
+void input_grad_gated_tile(const SqueezeInputGradArguments& a, const Tile& tile, InputGradTile<F>& memory) {
   const A* row_logits = (const A*)a.row_logits + tile.sample * a.tiling.rows + tile.row;
   const A* column_logits = (const A*)a.column_logits + tile.sample * a.tiling.columns + tile.column;
   const A column = memory.logits.column.load_logits(column_logits, tile.columns);
@@ -116,8 +131,7 @@ void input_grad_gated_tile(const SqueezeInputGradArguments& a, const Tile& tile,
 }
 
 template <class T> void squeeze_input_grad(const SqueezeInputGradArguments& a, int64_t begin, int64_t end) {
-  using A = Compute<T>;
-  InputGradTile<A> memory;
+  InputGradTile<Factor<T>> memory;
   for (int64_t index = begin; index < end; ++index) {
     const Tile tile = tile_at(a.tiling, index);
     pack_right<T>(a, tile, memory);

@@ -18,7 +18,7 @@ struct SqueezeInputGradArguments {
   bool rows_are_channels, grad_has_positions_as_rows;
   Map dx;
   const void* weight;         // [reduced, channels], of dx's dtype, where rows are positions
-  const void* turned_weight;  // [channels, left_row], where rows are channels
+  const void* turned_weight;  // [channels, left_row] factors, where rows are channels
   int64_t left_row;           // from row to row of the left factor
   const void* reduced_grad;   // [samples, positions, reduced], or [samples, reduced, positions] where rows are channels
   const void* pooled_grad;    // [samples, channels], already divided by the number of positions

@@ -19,58 +19,66 @@ struct PositionTile {
   int64_t sample, position, positions;
 };
 
-// Rows of x in the compute type: x itself where it is that and can be read as the products read it.
-template <class T, class A = Compute<T>>
-inline const A* rows_of_x(const T* x, int64_t& stride, int64_t rows, int64_t columns, bool by_vectors, A* memory) {
-  if constexpr (sizeof(T) == sizeof(A)) {
-    if (!by_vectors || columns % kLanes<A> == 0) return x;
+// Rows of x as factors of sums along or down them: x itself where it can be read as the products read it.
+template <class T, class F = Factor<T>>
+inline const F* along_x(const T* x, int64_t& stride, int64_t rows, int64_t columns, F* memory) {
+  constexpr int64_t numbers = kNumbers<F>;
+  if (sizeof(T) == sizeof(Number<F>) && columns % numbers == 0 && stride % numbers == 0) {
+    stride /= numbers;
+    return (const F*)x;
   }
-  const int64_t packed = packed_stride<A>(columns);
-  pack_rows(memory, packed, x, stride, rows, columns);
+  const int64_t packed = packed_stride<F>(depth_of<F>(columns));
+  pack_along(memory, packed, x, stride, rows, columns);
+  stride = packed;
+  return memory;
+}
+
+template <class T, class F = Factor<T>>
+inline const F* down_x(const T* x, int64_t& stride, int64_t rows, int64_t columns, F* memory) {
+  if (sizeof(T) == sizeof(F) && columns % kLanes<F> == 0) return (const F*)x;
+  const int64_t packed = packed_stride<F>(columns);
+  pack_down(memory, packed, x, stride, rows, columns);
   stride = packed;
   return memory;
 }
 
 template <class T> struct SqueezeWeightGradMemory {
-  using A = Compute<T>;
-  alignas(64) A reduced[kMaxReducedTile];
-  alignas(64) A x[kMaxTilePositions * packed_stride<A>(kMaxTilePositions)];
+  using F = Factor<T>;
+  alignas(64) F reduced[kMaxReducedTile];
+  alignas(64) F x[kMaxTilePositions * packed_stride<F>(kMaxTilePositions)];
 };
 
 // Adds one tile's products for the channels from `channel` on.
-template <class T, class A = Compute<T>>
+template <class T, class F = Factor<T>, class A = Compute<T>>
 inline void add_position_tile(
     const SqueezeWeightGradArguments& a, const PositionTile& tile, int64_t channel, int64_t channels, A* sums,
     int64_t sums_stride, SqueezeWeightGradMemory<T>& memory) {
   const T* x = (const T*)a.x.data + tile.sample * a.x.strides.sample;
   const A* grad = (const A*)a.reduced_grad + tile.sample * a.positions * a.reduced;
+  const int64_t depth = depth_of<F>(tile.positions);
   if (a.rows_are_channels) {
     const int64_t packed = packed_stride<A>(a.reduced);
     if (a.grad_has_positions_as_rows) {
-      pack_rows(memory.reduced, packed, grad + tile.position * a.reduced, a.reduced, tile.positions, a.reduced);
+      pack_down(memory.reduced, packed, grad + tile.position * a.reduced, a.reduced, tile.positions, a.reduced);
     } else {
       pack_transposed(memory.reduced, packed, grad + tile.position, a.positions, a.reduced, tile.positions);
     }
     for (int64_t c = 0; c < channels; c += kChannelsAtOnce) {
       const int64_t count = channels - c < kChannelsAtOnce ? channels - c : kChannelsAtOnce;
       int64_t stride = a.x.strides.row;
-      const A* left =
-          rows_of_x(x + (channel + c) * stride + tile.position, stride, count, tile.positions, false, memory.x);
+      const F* left = along_x(x + (channel + c) * stride + tile.position, stride, count, tile.positions, memory.x);
       add_product(
           sums + c * sums_stride, sums_stride, count, a.reduced,
-          Factors<A>{left, stride, 1, memory.reduced, packed, tile.positions});
+          Factors<F>{left, stride, 1, memory.reduced, packed, depth});
     }
   } else {
-    const int64_t packed = packed_stride<A>(tile.positions);
-    pack_transposed(memory.reduced, packed, grad + tile.position * a.reduced, a.reduced, tile.positions, a.reduced);
+    const int64_t packed = packed_stride<A>(a.reduced);
+    pack_down(memory.reduced, packed, grad + tile.position * a.reduced, a.reduced, tile.positions, a.reduced);
     for (int64_t c = 0; c < channels; c += kChannelsAtOnce) {
       const int64_t count = channels - c < kChannelsAtOnce ? channels - c : kChannelsAtOnce;
       int64_t stride = a.x.strides.row;
-      const A* right =
-          rows_of_x(x + tile.position * stride + channel + c, stride, tile.positions, count, true, memory.x);
-      add_product(
-          sums + c, sums_stride, a.reduced, count,
-          Factors<A>{memory.reduced, packed, 1, right, stride, tile.positions});
+      const F* right = down_x(x + tile.position * stride + channel + c, stride, tile.positions, count, memory.x);
+      add_product(sums + c, sums_stride, a.reduced, count, Factors<F>{memory.reduced, 1, packed, right, stride, depth});
     }
   }
 }
