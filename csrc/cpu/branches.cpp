@@ -212,7 +212,9 @@ class BranchesForward {
 
   void convolve_layer(const BranchLayer& layer, const Kept& kept, const LayerInput& in) {
     const ConvShape shape{samples_, reduced_.size(2), reduced_.size(3), layer.inputs, layer.outputs, layer.dilation};
-    const Tensor packed = packed_weight(pooled_, *layer.weight, Pairs::none);
+    const Dtype products = product_dtype(pooled_, *layer.weight);
+    const bool pairs = are_pairs(products);
+    const Tensor packed = packed_weight(pooled_, *layer.weight, pairs ? Pairs::of_inputs : Pairs::none);
     const bool relu = layer.norm.relu && !layer.norm.normalises();
     const Finish ending = bias_alone(pooled_, layer.bias, layer.outputs, relu, space_);
     const PerSample before = kept_features(pooled_, kept, positions_, layer.outputs);
@@ -221,12 +223,16 @@ class BranchesForward {
     if (layer.norm.batch) sums.statistics = statistics_sums(rows, before, space_);
     Features made;
     PerSample features = in.features;
-    if (in.finish.scale) {
+    if (in.finish.scale || pairs) {
       made = empty_features(pooled_, samples_, layer.inputs, positions_);
       features = made.each;
+    }
+    if (pairs) {
+      make_factors(shape, layer.inputs, in.finish, in.features, {features});
+    } else if (in.finish.scale) {
       normalise(pooled_, spatial_rows(pooled_, reduced_, layer.inputs), in.finish, in.features, features);
     }
-    convolve(pooled_, shape, packed.const_data_ptr(), ending, features, before, sums);
+    convolve(products, shape, packed.const_data_ptr(), ending, features, before, sums);
     set_layer(layer, rows, kept, sums.statistics);
   }
 

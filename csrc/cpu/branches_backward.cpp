@@ -233,23 +233,32 @@ class BranchesBackward {
       size_t i, const PerSample& grad, const PerSample& in_grad, const NormGradSumsArguments& sums) {
     const BranchLayer& layer = branches_.spatial[i];
     const ConvShape shape{samples_, height_, width_, layer.inputs, layer.outputs, layer.dilation};
+    const Dtype products = product_dtype(pooled_, *layer.weight);
     const int64_t at = places_of(layer).weight;
+    Features by_positions;
+    if (are_pairs(products)) {
+      if (wanted(at)) by_positions = empty_features(pooled_, samples_, layer.outputs, height_ * width_);
+      make_factors(shape, layer.outputs, {}, grad, {grad, by_positions.each});
+    }
     if (wanted(at)) {
       const LayerInput in = input(i);
-      gradients_[static_cast<size_t>(at)] = convolution_weight_grad(pooled_, shape, in.features, in.finish, grad);
+      gradients_[static_cast<size_t>(at)] = convolution_weight_grad(
+          products, pooled_, shape, in.features, in.finish, are_pairs(products) ? by_positions.each : grad);
     }
     const ConvShape back{samples_, height_, width_, layer.outputs, layer.inputs, layer.dilation};
-    const Tensor turned = turned_weight(layer);
+    const Tensor turned = turned_weight(layer, products);
     const Finish nothing = bias_alone(pooled_, {}, layer.inputs, false, space_);
-    convolve(pooled_, back, turned.const_data_ptr(), nothing, grad, in_grad, {{}, sums});
+    convolve(products, back, turned.const_data_ptr(), nothing, grad, in_grad, {{}, sums});
   }
 
-  // The weight with which a convolution's input gradient is a convolution.
-  Tensor turned_weight(const BranchLayer& layer) {
-    const Tensor given = as_compute_dtype(*layer.weight, pooled_);
-    Tensor turned = workspace(pooled_, {9, layer.outputs, padded(pooled_, layer.inputs)});
+  // The weight with which a convolution's input gradient is a convolution, as factors.
+  Tensor turned_weight(const BranchLayer& layer, Dtype products) {
+    const bool pairs = are_pairs(products);
+    const Tensor given = pairs ? torch::stable::contiguous(*layer.weight) : as_compute_dtype(*layer.weight, pooled_);
+    const int64_t depth = split(layer.outputs, pairs ? 2 : 1);
+    Tensor turned = workspace(pooled_, {9, depth, padded(pooled_, layer.inputs)});
     const TurnArguments a{given.const_data_ptr(), turned.data_ptr(), layer.outputs, layer.inputs, 9};
-    for_tiles(a, dtype_of(pooled_), layer.outputs, turned.numel());
+    for_tiles(a, products, depth, turned.numel());
     return turned;
   }
 

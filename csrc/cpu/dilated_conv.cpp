@@ -7,6 +7,7 @@
 #include "features.h"
 #include "kernels/dilated_conv.h"
 #include "kernels/dilated_conv_weight_grad.h"
+#include "kernels/feature_factors.h"
 #include "layers.h"
 #include "norms.h"
 
@@ -19,8 +20,19 @@ ConvRowsCut cut_rows(int64_t samples, int64_t height, int64_t width) {
   return {chunk, most / chunk * chunk};
 }
 
+Dtype product_dtype(const Tensor& like, const Tensor& weight) {
+  return multiplies_pairs(weight) && !is_float64(like) ? Dtype::bfloat16 : computed_dtype(like);
+}
+
+void make_factors(
+    const ConvShape& shape, int64_t channels, const Finish& finish, const PerSample& in, const FactorsOf& factors) {
+  const FeatureFactorsArguments a{shape.height, shape.width, channels, finish, in, factors.channels, factors.positions};
+  const int64_t rows = shape.samples * shape.height;
+  for_tiles(a, Dtype::bfloat16, rows, rows * shape.width * channels);
+}
+
 void convolve(
-    const Tensor& like, const ConvShape& shape, const void* packed_weight, const Finish& finish, const PerSample& in,
+    Dtype products, const ConvShape& shape, const void* packed_weight, const Finish& finish, const PerSample& in,
     const PerSample& out, const ConvSums& sums) {
   DilatedConvArguments a{};
   a.height = shape.height;
@@ -36,11 +48,12 @@ void convolve(
   a.out = out;
   a.statistics = sums.statistics;
   a.grad_sums = sums.grads;
-  for_tiles(a, computed_dtype(like), shape.samples * a.parts, shape.products());
+  for_tiles(a, products, shape.samples * a.parts, shape.products());
 }
 
 Tensor convolution_weight_grad(
-    const Tensor& like, const ConvShape& shape, const PerSample& in, const Finish& in_finish, const PerSample& grad) {
+    Dtype products, const Tensor& like, const ConvShape& shape, const PerSample& in, const Finish& in_finish,
+    const PerSample& grad) {
   constexpr int64_t enough_tasks = 16;
   const int64_t inputs = shape.inputs, outputs = shape.outputs;
   DilatedConvWeightGradArguments a{};
@@ -61,7 +74,7 @@ Tensor convolution_weight_grad(
   const Tensor partials = workspace(like, {outputs, 9, a.splits, inputs}),
                out = workspace(like, {outputs, inputs, 3, 3});
   a.partials = partials.data_ptr();
-  for_tiles(a, dtype_of(like), a.splits * a.groups, shape.products());
+  for_tiles(a, products, a.splits * a.groups, shape.products());
   sum_partials(like, partials, out, 9 * outputs, a.splits, 1.0, 9);
   return out;
 }
@@ -85,7 +98,8 @@ Tensor dilated_conv(
   const Features in = features_of(x), written = features_to_write(out);
   const Tensor packed = packed_weight(x, weight, Pairs::none);
   Workspace space(x);
-  convolve(x, shape, packed.const_data_ptr(), bias_alone(x, bias, shape.outputs, relu, space), in.each, written.each);
+  const Finish finish = bias_alone(x, bias, shape.outputs, relu, space);
+  convolve(computed_dtype(x), shape, packed.const_data_ptr(), finish, in.each, written.each);
   finish_features(written, out);
   return out;
 }
@@ -103,7 +117,7 @@ Tensor dilated_conv_weight_grad(const Tensor& x, const Tensor& grad, int64_t dil
     return torch::stable::fill_(out, 0.0);
   }
   const Features in = features_of(x), gradients = features_of(grad);
-  return convolution_weight_grad(x, shape, in.each, {}, gradients.each);
+  return convolution_weight_grad(computed_dtype(x), x, shape, in.each, {}, gradients.each);
 }
 
 }  // namespace

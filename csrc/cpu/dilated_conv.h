@@ -26,13 +26,27 @@ struct ConvSums {
   NormGradSumsArguments grads{};
 };
 
-// `like` has the dtype whose compute type all this is in.
+// The dtype of the kernels of a layer's products: bfloat16 where its weight's factors are pairs of that
+// (kernels/simd.h), else the compute type of `like`.
+Dtype product_dtype(const Tensor& like, const Tensor& weight);
+inline bool are_pairs(Dtype products) { return products == Dtype::bfloat16; }
+
+// The weight and what goes in are factors, what comes out is of the compute type.
 void convolve(
-    const Tensor& like, const ConvShape& shape, const void* packed_weight, const Finish& finish, const PerSample& in,
+    Dtype products, const ConvShape& shape, const void* packed_weight, const Finish& finish, const PerSample& in,
     const PerSample& out, const ConvSums& sums = {});
 
-// (O, I, 3, 3). The input is what goes through `in_finish` first; no scale where that is nothing.
+// (O, I, 3, 3). The input is what goes through `in_finish` first; no scale where that is nothing. The gradient is
+// factors of sums over positions.
 Tensor convolution_weight_grad(
-    const Tensor& like, const ConvShape& shape, const PerSample& in, const Finish& in_finish, const PerSample& grad);
+    Dtype products, const Tensor& like, const ConvShape& shape, const PerSample& in, const Finish& in_finish,
+    const PerSample& grad);
+
+// Features as factors, where these are pairs (kernels/feature_factors.h).
+struct FactorsOf {
+  PerSample channels{}, positions{};
+};
+void make_factors(
+    const ConvShape& shape, int64_t channels, const Finish& finish, const PerSample& in, const FactorsOf& factors);
 
 }  // namespace bam_fused::cpu

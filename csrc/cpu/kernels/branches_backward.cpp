@@ -77,13 +77,17 @@ template <class A> void spatial_logits_grad(const SpatialLogitsGradArguments& a,
   }
 }
 
-template <class A> void turn(const TurnArguments& a, int64_t begin, int64_t end) {
-  const int64_t row = padded<A>(a.inputs);
-  for (int64_t o = begin; o < end; ++o) {
-    const A* from = (const A*)a.weight + o * a.inputs * a.taps;
+template <class T> void turn(const TurnArguments& a, int64_t begin, int64_t end) {
+  using N = Number<Factor<T>>;
+  constexpr int64_t numbers = kNumbers<Factor<T>>;
+  const int64_t row = padded<Compute<T>>(a.inputs), depth = depth_of<Factor<T>>(a.outputs);
+  for (int64_t o = begin * numbers; o < end * numbers; ++o) {
+    const N* from = (const N*)a.weight + o * a.inputs * a.taps;
     for (int64_t tap = 0; tap < a.taps; ++tap) {
-      A* to = (A*)a.turned + ((a.taps - 1 - tap) * a.outputs + o) * row;
-      for (int64_t i = 0; i < row; ++i) to[i] = i < a.inputs ? from[i * a.taps + tap] : A(0);
+      N* to = (N*)a.turned + ((a.taps - 1 - tap) * depth + o / numbers) * row * numbers + o % numbers;
+      for (int64_t i = 0; i < row; ++i) {
+        to[i * numbers] = o < a.outputs && i < a.inputs ? from[i * a.taps + tap] : N{};
+      }
     }
   }
 }
@@ -92,6 +96,6 @@ template <class A> void turn(const TurnArguments& a, int64_t begin, int64_t end)
 
 BAM_KERNEL_OF_COMPUTE_TYPE(ChannelLayerGradArguments, channel_layer_grad)
 BAM_KERNEL_OF_COMPUTE_TYPE(SpatialLogitsGradArguments, spatial_logits_grad)
-BAM_KERNEL_OF_COMPUTE_TYPE(TurnArguments, turn)
+BAM_KERNEL(TurnArguments, turn)
 
 }  // namespace bam_fused::cpu

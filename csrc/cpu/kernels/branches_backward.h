@@ -34,7 +34,8 @@ struct SpatialLogitsGradArguments {
       grad_sums;  // over in_grad, of which a part holds whole chunks; not wanted where the partials are null
 };
 
-// [outputs, inputs, taps] -> [taps backwards, outputs, padded inputs].
+// [outputs, inputs, taps] -> [taps backwards, outputs, padded inputs] as factors, for the outputs, or pairs of them,
+// begin to end. The weight is of the dtype of the kernel where its factors are pairs, else of the compute type.
 struct TurnArguments {
   static const ForDtypes<TurnArguments> baseline, avx2, avx512, avx512_bf16;
 

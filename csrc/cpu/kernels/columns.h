@@ -46,6 +46,11 @@ template <class T> inline void store(T* p, Vec<Compute<T>> v, Short part) {
   store(padded, v);
   memcpy(p, padded, part.count * sizeof(T));
 }
+#if defined(__AVX512F__)
+inline void store(float* p, Vec<float> v, Short part) {
+  _mm512_mask_storeu_ps(p, (__mmask16)((1u << part.count) - 1), (__m512)v);
+}
+#endif
 
 // The lanes that exist.
 template <class A> inline int64_t count_of(Whole) { return kLanes<A>; }

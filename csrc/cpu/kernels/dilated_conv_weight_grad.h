@@ -16,7 +16,7 @@ struct DilatedConvWeightGradArguments {
   int64_t samples, height, width, inputs, outputs, dilation;
   int64_t strip_rows, strip_columns;
   int64_t groups, splits;
-  PerSample in, grad;  // features; grad's channels are the outputs
+  PerSample in, grad;  // features; grad's channels are the outputs, and its numbers factors of sums over positions
   Finish in_finish;    // what the input goes through first; no scale where that is nothing
   void* partials;      // [outputs, 9 taps, splits, inputs]
 

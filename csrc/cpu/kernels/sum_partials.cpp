@@ -3,6 +3,7 @@
 #include "sum_partials.h"
 
 #include "columns.h"
+#include "shuffle.h"
 
 namespace bam_fused::cpu {
 namespace {
@@ -19,23 +20,39 @@ template <class A, class Load> inline A compensated_sum(int64_t count, Load&& lo
   return sum;
 }
 
-template <class A, class Out> void sum_partials_to(const SumPartialsArguments& a, int64_t begin, int64_t end) {
-  for (int64_t sample = begin; sample < end; ++sample) {
-    const A* in = (const A*)a.in + sample * a.partials * a.length;
+// Of one sample, at column k.
+template <class A, class Part>
+inline Vec<A> sum_at(const SumPartialsArguments& a, int64_t sample, int64_t k, Part part) {
+  const A* in = (const A*)a.in + sample * a.partials * a.length + k;
+  return compensated_sum<Vec<A>>(a.partials, [&](int64_t p) { return load(in + p * a.length, part); }) * (A)a.scale;
+}
+
+// Samples that take turns, as many at a time as a vector has lanes: written one by one their sums would lie far apart.
+template <class A, class Out> void sum_interleaved(const SumPartialsArguments& a, int64_t begin, int64_t end) {
+  constexpr int64_t lanes = kLanes<A>;
+  for (int64_t sample = begin, next; sample < end; sample = next) {
     const int64_t first = sample % a.interleaved;
+    next = sample - first + a.interleaved < end ? sample - first + a.interleaved : end;
+    if (next - sample > lanes) next = sample + lanes;
+    const int64_t count = next - sample;
     Out* out = (Out*)a.out + (sample - first) * a.length + first;
-    const A scale = (A)a.scale;
     for_columns<A>(a.length, [&](int64_t k, auto part) {
-      const auto partial = [&](int64_t p) { return load(in + p * a.length + k, part); };
-      const Vec<A> sum = compensated_sum<Vec<A>>(a.partials, partial) * scale;
-      if (a.interleaved == 1) {
-        store(out + k, sum, part);
-      } else {
-        Out lanes[kLanes<A>];
-        store(lanes, sum);
-        for (int64_t i = 0; i < count_of<A>(part); ++i) out[(k + i) * a.interleaved] = lanes[i];
+      Vec<A> block[lanes];
+      for (int64_t i = 0; i < lanes; ++i) block[i] = i < count ? sum_at<A>(a, sample + i, k, part) : Vec<A>{};
+      transpose<A>(block);
+      for (int64_t i = 0; i < count_of<A>(part); ++i) {
+        Out* to = out + (k + i) * a.interleaved;
+        count == lanes ? store(to, block[i]) : store(to, block[i], Short{count});
       }
     });
+  }
+}
+
+template <class A, class Out> void sum_partials_to(const SumPartialsArguments& a, int64_t begin, int64_t end) {
+  if (a.interleaved > 1) return sum_interleaved<A, Out>(a, begin, end);
+  for (int64_t sample = begin; sample < end; ++sample) {
+    Out* out = (Out*)a.out + sample * a.length;
+    for_columns<A>(a.length, [&](int64_t k, auto part) { store(out + k, sum_at<A>(a, sample, k, part), part); });
   }
 }
 
