@@ -197,8 +197,9 @@ class Bam {
       a.parts = parts;
       a.finish = finish_of(x_, layer, space_);
       a.in = features_[here];
+      a.in_row = padded(x_, a.inputs);
       a.out = features_[1 - here];
-      a.as_factors = true;
+      if (multiplies_pairs(x_)) a.rounded = a.out, a.rounded_row = 2 * padded(x_, a.outputs);
       add_packed(a, i + 1, parts);
       here = 1 - here;
     }

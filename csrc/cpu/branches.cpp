@@ -232,7 +232,8 @@ class BranchesForward {
     } else if (in.finish.scale) {
       normalise(pooled_, spatial_rows(pooled_, reduced_, layer.inputs), in.finish, in.features, features);
     }
-    convolve(products, shape, packed.const_data_ptr(), ending, features, before, sums);
+    const ConvFeatures data{features, padded(pooled_, layer.inputs), before};
+    convolve(products, shape, packed.const_data_ptr(), ending, data, sums);
     set_layer(layer, rows, kept, sums.statistics);
   }
 

@@ -248,7 +248,8 @@ class BranchesBackward {
     const ConvShape back{samples_, height_, width_, layer.outputs, layer.inputs, layer.dilation};
     const Tensor turned = turned_weight(layer, products);
     const Finish nothing = bias_alone(pooled_, {}, layer.inputs, false, space_);
-    convolve(products, back, turned.const_data_ptr(), nothing, grad, in_grad, {{}, sums});
+    const ConvFeatures features{grad, padded(pooled_, layer.outputs), in_grad};
+    convolve(products, back, turned.const_data_ptr(), nothing, features, {{}, sums});
   }
 
   // The weight with which a convolution's input gradient is a convolution, as factors.

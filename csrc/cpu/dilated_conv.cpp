@@ -32,8 +32,8 @@ void make_factors(
 }
 
 void convolve(
-    Dtype products, const ConvShape& shape, const void* packed_weight, const Finish& finish, const PerSample& in,
-    const PerSample& out, const ConvSums& sums) {
+    Dtype products, const ConvShape& shape, const void* packed_weight, const Finish& finish,
+    const ConvFeatures& features, const ConvSums& sums) {
   DilatedConvArguments a{};
   a.height = shape.height;
   a.width = shape.width;
@@ -44,8 +44,11 @@ void convolve(
   a.parts = (shape.height + a.part_rows - 1) / a.part_rows;
   a.weight = {packed_weight, 0, shape.inputs, 0, shape.outputs};
   a.finish = finish;
-  a.in = in;
-  a.out = out;
+  a.in = features.in;
+  a.in_row = features.in_row;
+  a.out = features.out;
+  a.rounded = features.rounded;
+  a.rounded_row = features.rounded_row;
   a.statistics = sums.statistics;
   a.grad_sums = sums.grads;
   for_tiles(a, products, shape.samples * a.parts, shape.products());
@@ -83,6 +86,17 @@ namespace {
 
 using torch::headeronly::MemoryFormat;
 
+// Whether t, of bfloat16, is channels_last with whole pairs of channels: factors as it is.
+bool is_pairs(const Tensor& t) {
+  const int64_t c = t.size(1), h = t.size(2), w = t.size(3);
+  return c % 2 == 0 && t.stride(1) == 1 && t.stride(3) == c && t.stride(2) == w * c && t.stride(0) == h * w * c;
+}
+
+// The memory of t, contiguous in one format or the other.
+PerSample samples_of(const Tensor& t) {
+  return {const_cast<void*>(t.const_data_ptr()), t.size(1) * t.size(2) * t.size(3) * t.element_size()};
+}
+
 Tensor dilated_conv(
     const Tensor& x, const Tensor& weight, const std::optional<Tensor>& bias, int64_t dilation, bool relu) {
   check_feature_map(x);
@@ -95,12 +109,20 @@ Tensor dilated_conv(
       {shape.samples, shape.outputs, shape.height, shape.width}, x.scalar_type(), std::nullopt, x.device(),
       std::nullopt, MemoryFormat::ChannelsLast);
   if (out.numel() == 0) return out;
-  const Features in = features_of(x), written = features_to_write(out);
-  const Tensor packed = packed_weight(x, weight, Pairs::none);
+  const bool pairs = multiplies_pairs(x) && multiplies_pairs(weight);
+  const Tensor packed = packed_weight(x, weight, pairs ? Pairs::of_inputs : Pairs::none);
   Workspace space(x);
   const Finish finish = bias_alone(x, bias, shape.outputs, relu, space);
-  convolve(computed_dtype(x), shape, packed.const_data_ptr(), finish, in.each, written.each);
-  finish_features(written, out);
+  const bool as_it_is = pairs && is_pairs(x);
+  const Features in = as_it_is ? Features{x, samples_of(x)} : features_of(x), written = features_to_write(out);
+  if (pairs && !as_it_is) make_factors(shape, shape.inputs, {}, in.each, {in.each});
+  ConvFeatures features{in.each, as_it_is ? shape.inputs / 2 : padded(x, shape.inputs), written.each};
+  if (pairs && padded(x, shape.outputs) == shape.outputs) {
+    features.rounded = samples_of(out);
+    features.rounded_row = shape.outputs;
+  }
+  convolve(pairs ? Dtype::bfloat16 : computed_dtype(x), shape, packed.const_data_ptr(), finish, features);
+  if (!features.rounded.data) finish_features(written, out);
   return out;
 }
 
@@ -116,8 +138,10 @@ Tensor dilated_conv_weight_grad(const Tensor& x, const Tensor& grad, int64_t dil
     Tensor out = workspace(x, {shape.outputs, shape.inputs, 3, 3});
     return torch::stable::fill_(out, 0.0);
   }
+  const bool pairs = multiplies_pairs(x);
   const Features in = features_of(x), gradients = features_of(grad);
-  return convolution_weight_grad(computed_dtype(x), x, shape, in.each, {}, gradients.each);
+  if (pairs) make_factors(shape, shape.outputs, {}, gradients.each, {{}, gradients.each});
+  return convolution_weight_grad(pairs ? Dtype::bfloat16 : computed_dtype(x), x, shape, in.each, {}, gradients.each);
 }
 
 }  // namespace

@@ -31,10 +31,18 @@ struct ConvSums {
 Dtype product_dtype(const Tensor& like, const Tensor& weight);
 inline bool are_pairs(Dtype products) { return products == Dtype::bfloat16; }
 
-// The weight and what goes in are factors, what comes out is of the compute type.
+// What goes in and what comes out (kernels/dilated_conv.h).
+struct ConvFeatures {
+  PerSample in;
+  int64_t in_row;
+  PerSample out, rounded{};
+  int64_t rounded_row = 0;
+};
+
+// The weight is factors.
 void convolve(
-    Dtype products, const ConvShape& shape, const void* packed_weight, const Finish& finish, const PerSample& in,
-    const PerSample& out, const ConvSums& sums = {});
+    Dtype products, const ConvShape& shape, const void* packed_weight, const Finish& finish,
+    const ConvFeatures& features, const ConvSums& sums = {});
 
 // (O, I, 3, 3). The input is what goes through `in_finish` first; no scale where that is nothing. The gradient is
 // factors of sums over positions.

@@ -47,8 +47,7 @@ template <class F, int rows, int vectors>
 __attribute__((noinline)) void convolve_columns(
     const DilatedConvArguments& a, const ConvRows& where, const Segment& segment, int64_t column, int64_t output) {
   using A = Compute<F>;
-  const int64_t in_row = padded<A>(a.inputs), out_row = padded<A>(a.outputs), weight_row = padded<A>(a.weight.outputs),
-                depth = depth_of<F>(a.inputs);
+  const int64_t out_row = padded<A>(a.outputs), weight_row = padded<A>(a.weight.outputs), depth = depth_of<F>(a.inputs);
   const F* in = (const F*)a.in.at(where.sample);
   A* out = (A*)a.out.at(where.sample);
   const bool taps_apart = depth >= kFewestProducts;
@@ -57,7 +56,8 @@ __attribute__((noinline)) void convolve_columns(
     const int64_t begin = where.tap_begin > first ? where.tap_begin : first,
                   end = where.tap_end < last ? where.tap_end : last;
     if (begin >= end) continue;
-    A* to_row = out + (y * a.width + column) * out_row;
+    const int64_t place = y * a.width + column;
+    A* to = out + place * out_row + output;
     Block<A, rows, vectors> sum;
     sum.clear();
     A before[rows * vectors * kLanes<A>];  // the sums so far, while those of another run begin at 0
@@ -73,18 +73,18 @@ __attribute__((noinline)) void convolve_columns(
           const int64_t position = (y + (ky - 1) * a.dilation) * a.width + column + (tap - 1) * a.dilation;
           const F* weight =
               (const F*)a.weight.data + (ky * 3 + tap) * depth * weight_row + output - a.weight.first_output;
-          sum.add_products(in + position * in_row, in_row, 1, weight, weight_row, depth);
+          sum.add_products(in + position * a.in_row, a.in_row, 1, weight, weight_row, depth);
         }
         if (!is_first) sum.add(before, vectors * kLanes<A>);
         is_first = false;
       }
     }
-    if (begin > first) sum.add(to_row + output, out_row);
+    if (begin > first) sum.add(to, out_row);
     if (end == last) sum.finish(a.finish, output);
-    if (end == last && a.as_factors) {  // in the row of the sums, of which no later ones are overwritten
-      sum.store_to((Number<F>*)to_row + output, out_row * kNumbers<F>);
+    if (end == last && a.rounded.data) {
+      sum.store_to((Number<F>*)a.rounded.at(where.sample) + place * a.rounded_row + output, a.rounded_row);
     } else {
-      sum.store_to(to_row + output, out_row);
+      sum.store_to(to, out_row);
     }
   }
 }
