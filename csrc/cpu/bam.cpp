@@ -88,7 +88,9 @@ class Bam {
     const SqueezeArguments squeeze = squeeze_arguments(call_.map, x_, 0);
     tiles_ = squeeze.tiles;
     const int64_t bytes = compute_bytes(x_), pool = lines(tiles_ * channels_ * bytes), features = features_bytes();
-    own_ = features + std::max(call_.dilations.empty() ? 0 : features, pool);
+    const bool pairs = multiplies_pairs(x_);
+    const int64_t second = call_.dilations.empty() && !pairs ? 0 : features;
+    own_ = features + (pairs ? second + pool : std::max(second, pool));
     add_packings(squeeze.tile_positions);
     threads_ = x_.numel() <= kWorthAThread ? 1 : torch::stable::get_num_threads();
     if (samples_ > 1 && own_ + steps_.packed_bytes() <= output_.bytes) alone_ = samples_ / threads_ * threads_;
@@ -97,8 +99,12 @@ class Bam {
       space_.use({output_.begin, samples_ * output_.bytes});
       own = {space_.take(samples_ * own_ / bytes), own_};
     }
+    const auto behind = [&](int64_t bytes) {
+      return PerSample{static_cast<char*>(own.data) + bytes, own.sample_bytes};
+    };
     features_[0] = own;
-    features_[1] = pool_ = {static_cast<char*>(own.data) + features, own.sample_bytes};
+    features_[1] = behind(features);
+    pool_ = behind(pairs ? features + second : features);
   }
 
   // If its samples follow each other in memory, each from a new line on.
@@ -136,10 +142,10 @@ class Bam {
     if (outputs > 0) {
       a.finish = finish_of(x_, call_.spatial[0], space_);
       a.features = features_[0];
-      a.as_factors = true;
-      add_packed(a, 0, a.tiles);
+      if (multiplies_pairs(x_)) a.rounded = features_[1], a.rounded_row = 2 * padded(x_, outputs);
+      add_packed(a, 0, a.parts());
     } else {
-      add(a, a.tiles);
+      add(a, a.parts());
     }
   }
 
@@ -184,7 +190,7 @@ class Bam {
   void add_spatial_branch() {
     constexpr int64_t most_parts = 8;
     const int64_t part_rows = (height_ + most_parts - 1) / most_parts, parts = (height_ + part_rows - 1) / part_rows;
-    size_t here = 0;
+    size_t here = multiplies_pairs(x_) ? 1 : 0;
     for (size_t i = 0; i < call_.dilations.size(); ++i) {
       const BamLayer& layer = call_.spatial[i + 1];
       DilatedConvArguments a{};

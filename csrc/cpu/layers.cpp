@@ -200,13 +200,18 @@ SqueezeArguments squeeze_arguments(const FeatureMap& map, const Tensor& x, int64
   a.weight = {nullptr, 0, shape.channels, 0, outputs};
   a.width = a.pooled_width = x.size(3);
   a.rows_are_channels = map.rows_are_channels();
-  // Long runs of each channel where rows are channels, short enough for the cache where rows are positions; at least
-  // four tiles in a small map, for so many threads.
+  // Long runs of each channel where rows are channels, short enough for the cache where rows are positions. A small map
+  // is one tile, for which weights are read but once, and may be cut by its outputs, for so many threads; others are
+  // cut into at least four tiles.
+  constexpr int64_t most_parts = 4, small_map = 64, few_outputs = 32;
   const int64_t most = a.rows_are_channels ? kMostTilePositions : kMostTilePositions / 2,
                 unit = a.rows_are_channels ? 8 : 1;
-  const int64_t tiles = std::max(split(a.positions, most), std::min<int64_t>(4, split(a.positions, 16)));
+  const bool small = a.positions <= small_map;
+  const int64_t tiles = small ? 1 : std::max(split(a.positions, most), most_parts);
   a.tile_positions = split(split(a.positions, tiles), unit) * unit;
   a.tiles = split(a.positions, a.tile_positions);
+  a.group_outputs = small ? split(split(outputs, most_parts), few_outputs) * few_outputs : outputs;
+  a.groups = split(outputs, std::max<int64_t>(1, a.group_outputs));
   return a;
 }
 

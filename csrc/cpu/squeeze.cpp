@@ -62,7 +62,7 @@ std::tuple<Tensor, Tensor> squeeze(
   }
   const Features as_features = features ? features_to_write(reduced) : Features{};
   a.features = as_features.each;
-  for_tiles(a, dtype_of(x), samples * a.tiles, x.numel());
+  for_tiles(a, dtype_of(x), samples * a.parts(), x.numel());
   if (!fits) torch::stable::copy_(reduced, written);
   if (features) finish_features(as_features, reduced);
   sum_partials(x, sums, pooled, samples, a.tiles, 1.0 / static_cast<double>(a.positions));

@@ -30,9 +30,10 @@ template <class F, class A = Compute<F>> struct BlockProduct {
   A* sums;
   int64_t sums_row;
   const Finish* finish;  // null but for the last channels
-  bool as_factors;       // what is finished
-  int64_t output;        // the first one
-  int64_t depth, run;    // factors of each position, and how many of them are added up in registers
+  Number<F>* rounded;    // where what is finished goes, if not to the sums
+  int64_t rounded_row;
+  int64_t output;      // the first one
+  int64_t depth, run;  // factors of each position, and how many of them are added up in registers
   bool add;
 };
 
@@ -55,8 +56,8 @@ __attribute__((noinline)) void multiply_blocks(const BlockProduct<F>& p, int64_t
           last ? p.depth - c : p.run);
       if (p.add || c > 0) block.add(sums, p.sums_row);
       if (last && p.finish) block.finish(*p.finish, p.output);
-      if (last && p.as_factors) {  // in the row of the sums, of which no later ones are overwritten
-        block.store_to((Number<F>*)(sums - p.output) + p.output, p.sums_row * kNumbers<F>);
+      if (last && p.rounded) {
+        block.store_to(p.rounded + b * rows * p.rounded_row, p.rounded_row);
       } else {
         block.store_to(sums, p.sums_row);
       }
@@ -73,6 +74,7 @@ inline void multiply_tile(const BlockProduct<F>& all, int64_t positions, int64_t
       p.x += position * p.position_step;
       p.weight += output;
       p.sums += position * p.sums_row + output;
+      if (p.rounded) p.rounded += position * p.rounded_row + output;
       p.output += output;
       with_constant<kBlockRows<v>>(
           size, [&](auto rows) { multiply_blocks<F, rows_are_channels, decltype(rows)::value, v>(p, blocks, ahead); });
@@ -115,14 +117,16 @@ inline void write_channels(const SqueezeArguments& a, const SqueezeTile& tile, c
   }
 }
 
-template <class T, bool rows_are_channels> void squeeze_tile(const SqueezeArguments& a, const SqueezeTile& tile) {
+template <class T, bool rows_are_channels>
+void squeeze_tile(const SqueezeArguments& a, const SqueezeTile& tile, const Outputs& all, bool pools) {
   using A = Compute<T>;
   using F = Factor<T>;
   SqueezeBlock<T> block;
   alignas(64) A sums[kMostOutputs * kMostTilePositions];
   const int64_t weight_row = padded<A>(a.outputs);
-  for (int64_t first = 0; first == 0 || first < a.outputs; first += kMostOutputs) {
-    const Outputs outputs{first, a.outputs - first < kMostOutputs ? a.outputs - first : kMostOutputs};
+  for (int64_t done = 0; done == 0 || done < all.count; done += kMostOutputs) {
+    const int64_t first = all.first + done, left = all.count - done;
+    const Outputs outputs{first, left < kMostOutputs ? left : kMostOutputs};
     const int64_t steps = steps_of(tile.count, padded<A>(outputs.count) / kLanes<A>);
     A* features = a.features.data ? (A*)a.features.at(tile.sample) + tile.position * weight_row + first : nullptr;
     for_even_blocks(depth_of<F>(a.weight.inputs), block.most_depth(tile), [&](int64_t begin, int64_t depth) {
@@ -141,13 +145,15 @@ template <class T, bool rows_are_channels> void squeeze_tile(const SqueezeArgume
           features ? features : sums,
           features ? weight_row : padded<A>(outputs.count),
           finishes ? &a.finish : nullptr,
-          finishes && a.as_factors,
+          finishes && a.rounded.data ? (Number<F>*)a.rounded.at(tile.sample) + tile.position * a.rounded_row + first
+                                     : nullptr,
+          a.rounded_row,
           first,
           depth,
           (depth + runs - 1) / runs,
           c > 0};
       multiply_tile<F, rows_are_channels>(product, tile.count, outputs.count, ahead);
-      if (first == 0) block.pool(a, tile, c, channels);
+      if (pools && done == 0) block.pool(a, tile, c, channels);
     });
     if (features) continue;
     rows_are_channels ? write_channels<T>(a, tile, sums, outputs) : write_positions<T>(a, tile, sums, outputs);
@@ -156,13 +162,18 @@ template <class T, bool rows_are_channels> void squeeze_tile(const SqueezeArgume
 
 template <class T> void squeeze(const SqueezeArguments& a, int64_t begin, int64_t end) {
   using A = Compute<T>;
-  for (int64_t index = begin; index < end; ++index) {
+  for (int64_t part = begin, next; part < end; part = next) {
+    const int64_t index = part / a.groups, group = part - index * a.groups;  // groups of a tile go together
+    next = (index + 1) * a.groups < end ? (index + 1) * a.groups : end;
     SqueezeTile tile;
     tile.sample = index / a.tiles;
     tile.position = index % a.tiles * a.tile_positions;
     tile.count = a.positions - tile.position < a.tile_positions ? a.positions - tile.position : a.tile_positions;
     tile.pool = (A*)a.pool_partials.at(tile.sample) + index % a.tiles * a.channels;
-    a.rows_are_channels ? squeeze_tile<T, true>(a, tile) : squeeze_tile<T, false>(a, tile);
+    const int64_t first = group * a.group_outputs, last = first + (next - part) * a.group_outputs;
+    const Outputs outputs{first, (last < a.outputs ? last : a.outputs) - first};
+    a.rows_are_channels ? squeeze_tile<T, true>(a, tile, outputs, group == 0)
+                        : squeeze_tile<T, false>(a, tile, outputs, group == 0);
   }
 }
 

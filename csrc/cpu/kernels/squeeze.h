@@ -13,6 +13,7 @@ struct SqueezeArguments {
   int64_t channels, positions, outputs;
   int64_t width, pooled_width;    // of the map; of each of its rows, as much is pooled
   int64_t tile_positions, tiles;  // a tile's size, and how many there are per sample
+  int64_t group_outputs, groups;  // each tile's outputs are cut into groups, of which the first one also pools
   bool rows_are_channels;
   Map x;
   PackedWeight weight;
@@ -20,7 +21,11 @@ struct SqueezeArguments {
   PerSample pool_partials;  // [tiles, channels]
   Map reduced;              // in x's dtype, with x's rows; its data may be null
   PerSample features;       // likewise
-  bool as_factors;          // the features are written as the factors of products, else in the compute type
+  // Where features that are finished go instead, if not null, as numbers that are factors.
+  PerSample rounded;
+  int64_t rounded_row;
+
+  int64_t parts() const { return tiles * groups; }  // of a sample
 };
 
 constexpr int64_t kMostTilePositions = 96;  // of squeeze
