@@ -14,6 +14,7 @@ import torch
 from traffic import pages
 from traffic.entries import OPERATIONS, SHAPE, Entry, entries, table
 
+from bam_fused.backends import cpu
 from bam_fused.bench.cases import FORMATS
 from bam_fused.bench.table import markdown_table
 from bam_fused.cli.progress import Progress
@@ -35,7 +36,9 @@ MEMORY = """## What memory sees
 Counted by the pages that are touched (`benchmarks/traffic/pages.cpp`), whatever a kernel says of itself: x of shape {shape},
 float32, one thread, behind a simulated cache of {cache} MiB, twice a sample of x. "Reduced maps" is what is read and written
 of all that is smaller than x, down to 64 KiB. `branches` and its backward are counted in passes over what they are given, a
-reduction of shape {reduced}; bfloat16 is a batch twice as large. A test holds the figures of x and of the reduction.
+reduction of shape {reduced}; bfloat16 is a batch twice as large. The kernels are those of {instructions}; with
+avx512_bf16 a training step in bfloat16 writes and reads some reduced maps once more, as pairs. A test holds the figures of x
+and of the reduction.
 """
 
 
@@ -49,7 +52,9 @@ def memory_section() -> str:
         [one.name, one.memory_format, *(f"{n:.2f}" for n in (one.read, one.written, one.passes, one.small))]
         for one in pages.counted()
     ]
-    page = MEMORY.format(shape=pages.SHAPE, reduced=pages.REDUCED, cache=pages.CACHE >> 20)
+    page = MEMORY.format(
+        shape=pages.SHAPE, reduced=pages.REDUCED, cache=pages.CACHE >> 20, instructions=cpu.instruction_set()
+    )
     return f"{page}\n{markdown_table(head, rows)}\n"
 
 

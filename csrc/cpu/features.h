@@ -10,7 +10,7 @@ namespace bam_fused::cpu {
 // Features of a whole batch, and the tensor whose memory they are in.
 struct Features {
   Tensor memory;
-  PerSample each;
+  PerSample each{};
 };
 
 // Fresh features of n samples in the compute type of t.

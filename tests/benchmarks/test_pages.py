@@ -47,6 +47,9 @@ def test_memory_sees_no_more_than_the_floor() -> None:
         assert one.passes == pytest.approx(FLOORS[one.name], abs=0.02), one
     for memory_format in FORMATS:
         small = {one.name: one.small for one in found if one.memory_format == memory_format}
-        for dtype, bytes_over_x in (("", 1), (" bfloat16", 2)):  # the small branches: on float32 maps of x's size / 16
+        # The small branches: on float32 maps of x's size / 16, or twice that. Where the processor multiplies pairs of
+        # bfloat16, both convolutions' gradients are also written, and read, as pairs of positions.
+        pairs = 4 / 8 if cpu.instruction_set() == "avx512_bf16" else 0.0
+        for dtype, most in (("", 1.2), (" bfloat16", 2.4 + pairs)):
             assert small[f"fused inference{dtype}"] < 0.1
-            assert small[f"fused forward{dtype}"] + small[f"fused backward{dtype}"] < 1.2 * bytes_over_x
+            assert small[f"fused forward{dtype}"] + small[f"fused backward{dtype}"] < most

@@ -107,12 +107,19 @@ def test_statistics_of_equal_numbers_are_exact():
     assert torch.equal(mean, equal.flatten().double()) and not variance.any()
 
 
-def test_gradients_that_are_not_wanted_are_empty():
-    grads, (pooled, reduced, tensors, *layers) = _problem(BAM.official(32), (2, 2, 4, 4), torch.float32)
+@pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: str(dtype)[6:])
+def test_gradients_that_are_not_wanted_are_empty(poisoned, dtype):
+    grads, (pooled, reduced, tensors, *layers) = _problem(BAM.official(32), (2, 2, 4, 4), dtype)
     *_, saved, _ = KERNEL(pooled, reduced, tensors, *layers)
-    wanted = [i % 2 for i in range(len(tensors))]
-    *_, found = KERNEL_BACKWARD(*grads, pooled, reduced, saved, tensors, *layers, wanted)
-    assert [t.shape for t in found] == [t.shape if i else (0,) for t, i in zip(tensors, wanted, strict=True)]
+    _, all_reduced_grad, all_found = KERNEL_BACKWARD(
+        *grads, pooled, reduced, saved, tensors, *layers, [1] * len(tensors)
+    )
+    for odd in (0, 1):
+        wanted = [(i + odd) % 2 for i in range(len(tensors))]
+        _, reduced_grad, found = KERNEL_BACKWARD(*grads, pooled, reduced, saved, tensors, *layers, wanted)
+        assert torch.equal(reduced_grad, all_reduced_grad)
+        assert [t.shape for t in found] == [t.shape if i else (0,) for t, i in zip(tensors, wanted, strict=True)]
+        assert all(torch.equal(a, b) for a, b, i in zip(found, all_found, wanted, strict=True) if i)
 
 
 def test_memory_that_begins_anywhere():

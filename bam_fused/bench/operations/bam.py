@@ -120,6 +120,7 @@ DESCRIPTION = Description(
             Case("bam", (1, 256, 56, 56)),
             *both_modes("bam", (8, 256, 56, 56), "float32", "NHWC"),
             Case("bam", (8, 256, 56, 56), "bfloat16"),
+            *both_modes("bam", (8, 1024, 14, 14), "bfloat16"),
         ),
         "gpu": (
             *(case for name in FORMATS for case in both_modes("bam", (32, 256, 56, 56), "bfloat16", name)),
