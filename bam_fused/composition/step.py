@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from bam_fused.checks import DTYPES
-from bam_fused.composition import training
+from bam_fused.composition import autocast, training
 from bam_fused.composition.plan import PLAIN_TENSORS, Live, Step
 from bam_fused.composition.whole import odd_layer
 from bam_fused.functional.bam import AFFINE, BIAS, NORM, RELU
@@ -20,7 +20,7 @@ def why_not(live: Live, x: Tensor) -> str | None:
     """Why it can not run this module on this x; None where it can."""
     if torch.compiler.is_compiling():
         return "torch.compile fuses what lies between the convolutions"
-    reason = training.why_not(live, x)
+    reason = autocast.why_not(x) or training.why_no_squeeze(live, x)
     if reason is not None:
         return reason
     values = (x.shape[0], x.shape[0] * x.shape[2] * x.shape[3])
@@ -47,10 +47,11 @@ def _odd_norm(norm: nn.Module | None, kind: type[nn.Module], values: int) -> str
 
 
 def _odd_tensor(step: Step, x: Tensor) -> str | None:
-    dtype = x.dtype
     for tensor in step.weight._parameters.values():
-        if tensor is not None and (type(tensor) not in PLAIN_TENSORS or not tensor.is_cpu or tensor.dtype is not dtype):
-            return f"a layer's tensor is no plain CPU tensor of x's dtype, {dtype}"
+        if tensor is None:
+            continue
+        if type(tensor) not in PLAIN_TENSORS or not tensor.is_cpu or not autocast.runs_in_dtype_of(x, tensor):
+            return f"a layer's tensor is no plain CPU tensor of x's dtype, {x.dtype}"
     if step.norm is not None:
         running = step.norm._buffers
         for own in (*step.norm._parameters.values(), running["running_mean"], running["running_var"]):
@@ -68,7 +69,12 @@ def run(live: Live, x: Tensor) -> Tensor:
     module, plan, channel, spatial = live
     reduction = spatial[0].weight._parameters
     weight, bias = cast(Tensor, reduction["weight"]), reduction["bias"]
-    out, statistics = training_step(x, weight, bias, *described(live), plan.combine)
+    tensors, layers = described(live)
+    if torch.is_autocast_enabled("cpu"):  # what autocast does to layers that are called
+        own = {id(tensor) for step in (*channel, *spatial) for tensor in step.weight._parameters.values()}
+        tensors = [tensor.to(x.dtype) if id(tensor) in own else tensor for tensor in tensors]
+        weight, bias = weight.to(x.dtype), None if bias is None else bias.to(x.dtype)
+    out, statistics = training_step(x, weight, bias, tensors, layers, plan.combine)
     _track(channel + spatial, statistics)
     if plan.scales:
         out = torch.lerp(x, out, module._parameters["residual_scale"].to(x.dtype))  # type: ignore[union-attr]

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from bam_fused import backends
 from bam_fused.backends import eager
+from bam_fused.composition import autocast
 from bam_fused.composition.plan import PLAIN_TENSORS, Live, Step
 from bam_fused.functional.dilated_conv import dilated_conv
 from bam_fused.functional.squeeze import MOST_REDUCED, memory_format_of
@@ -22,6 +23,13 @@ from bam_fused.ops.operation import wants_standard_operators
 
 def why_not(live: Live, x: Tensor) -> str | None:
     """Why the training step can not run this module on this x; None where it can."""
+    if torch.is_autocast_enabled("cpu"):
+        return "autocast is on"
+    return why_no_squeeze(live, x)
+
+
+def why_no_squeeze(live: Live, x: Tensor) -> str | None:
+    """Why a training step of two branches behind a squeeze can not run; None where it can, as far as x's read goes."""
     if not torch.is_grad_enabled():
         return "gradients are switched off"
     if x.device.type != "cpu":
@@ -32,8 +40,6 @@ def why_not(live: Live, x: Tensor) -> str | None:
         return "it has one branch"
     if live.plan.crops and x.shape[2] != x.shape[3]:
         return "it pools a crop of x"
-    if torch.is_autocast_enabled("cpu"):
-        return "autocast is on"
     try:
         if backends.select("squeeze_input_grad", x.device) is eager.kernel("squeeze_input_grad"):
             return "the CPU library does not run"
@@ -50,7 +56,7 @@ def _why_not_reduction(layer: nn.Module, x: Tensor) -> str | None:
     if layer.out_channels > MOST_REDUCED:
         return f"it reduces to more than {MOST_REDUCED} channels"
     for tensor in (x, layer.weight, layer.bias):
-        if tensor is not None and (type(tensor) not in PLAIN_TENSORS or tensor.dtype != x.dtype):
+        if tensor is not None and (type(tensor) not in PLAIN_TENSORS or not autocast.runs_in_dtype_of(x, tensor)):
             return "x and the reduction's tensors are not plain tensors of one dtype"
     return None
 

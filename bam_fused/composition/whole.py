@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from bam_fused import backends
 from bam_fused.backends import BackendUnavailable
 from bam_fused.checks import DTYPES
+from bam_fused.composition import autocast
 from bam_fused.composition.plan import PLAIN_TENSORS, Live, Step
 from bam_fused.functional.bam import AFFINE, BIAS, NORM, RELU, bam
 from bam_fused.ops.operation import wants_standard_operators
@@ -21,8 +22,8 @@ def why_not(live: Live, x: Tensor) -> str | None:
         return f"it serves CPU tensors, not {x.device.type}"
     if wants_standard_operators() or torch.compiler.is_exporting():
         return "PyTorch exports, traces or transforms what is computed"
-    if torch.is_autocast_enabled("cpu"):
-        return "autocast is on"
+    if (reason := autocast.why_not(x)) is not None:
+        return reason
     if type(x) is not Tensor or x.layout is not torch.strided or x.dtype not in DTYPES:
         return "x is no plain dense floating-point tensor"
     if x.shape[1] != live.plan.channels:
@@ -41,7 +42,7 @@ def why_not(live: Live, x: Tensor) -> str | None:
         if reason is not None:
             return reason
         for own in layer._parameters.values():
-            if own is not None and own.dtype is not dtype:
+            if own is not None and own.dtype is not dtype and not autocast.runs_in_dtype_of(x, own):
                 return f"x is {dtype}, a layer {own.dtype}"
     tensors = [tensor for step in layers for tensor in _tensors(step)]
     for tensor in tensors:

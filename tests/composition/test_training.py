@@ -208,6 +208,14 @@ def test_compiled(dynamic):
     assert not [name for name in captured if name.startswith("aten.convolution")]
 
 
+@pytest.mark.parametrize("format", ["contiguous", "channels_last"])
+@pytest.mark.parametrize("make", [BAM, BAM.official])
+def test_under_autocast(poisoned, make, format):
+    module = randomise(make(64))
+    x, grad = feature_map((4, 64, 9, 11), torch.bfloat16, format), gradient((4, 64, 9, 11), torch.bfloat16, format)
+    check(module, x, grad, under=lambda: torch.autocast("cpu", torch.bfloat16))
+
+
 class _Refusal:
     """What is in the way, and what is said of it."""
 

@@ -163,7 +163,10 @@ def test_what_it_refuses():
     assert why_not(bam, x.to("meta")) == "it serves CPU tensors, not meta"
     assert why_not(bam, x.long()) == "x is no plain dense floating-point tensor"
     with torch.autocast("cpu"):
-        assert why_not(bam, x) == "autocast is on"
+        assert why_not(bam, x) == "autocast is on, and x is torch.float32, not torch.bfloat16"
+        assert why_not(bam, x.half()) == "autocast is on, and x is torch.float16, not torch.bfloat16"
+        assert why_not(bam.double(), x.bfloat16()) == "x is torch.bfloat16, a layer torch.float64"
+        bam.float()
     with use_backend("eager"):
         assert why_not(bam, x) == "the CPU library is not in use"
     with torch.enable_grad():
@@ -174,6 +177,22 @@ def test_what_it_refuses():
     bam.spatial.convs[1] = nn.Conv2d(2, 2, 3, padding=4, dilation=4, padding_mode="reflect")
     assert "padding" in why_not(bam, x)
     assert why_not(BAM(32).train(), x) == "a norm takes the batch's own statistics"
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("make", [BAM, BAM.official])
+def test_under_autocast(poisoned, make, dtype):
+    bam = randomise(make(64)).eval()
+    exact = copy.deepcopy(bam).double()
+    for format in ("contiguous", "channels_last"):
+        x = feature_map((3, 64, 9, 11), dtype, format)
+        with torch.autocast("cpu", dtype):
+            assert path_of(bam, plan_of(bam), x).name == "one operator"
+            out = bam(x)
+            with use_backend("eager"):
+                eager = bam(x)
+        assert out.dtype == eager.dtype == dtype
+        assert_no_worse_than_eager("out", out, eager, exact(x.double()))
 
 
 def test_the_plain_form_is_the_same():
