@@ -88,8 +88,8 @@ class Bam {
     const SqueezeArguments squeeze = squeeze_arguments(call_.map, x_, 0);
     tiles_ = squeeze.tiles;
     const int64_t bytes = compute_bytes(x_), pool = lines(tiles_ * channels_ * bytes), features = features_bytes();
-    const bool pairs = multiplies_pairs(x_);
-    const int64_t second = call_.dilations.empty() && !pairs ? 0 : features;
+    const bool pairs = hands_on_pairs(0);
+    const int64_t second = call_.dilations.empty() ? 0 : features;
     own_ = features + (pairs ? second + pool : std::max(second, pool));
     add_packings(squeeze.tile_positions);
     threads_ = x_.numel() <= kWorthAThread ? 1 : torch::stable::get_num_threads();
@@ -130,6 +130,11 @@ class Bam {
     }
   }
 
+  // Whether a 3x3 convolution, whose factors are pairs, comes behind so many others.
+  bool hands_on_pairs(size_t convolutions) const {
+    return multiplies_pairs(x_) && convolutions < call_.dilations.size();
+  }
+
   // The rest of a sample's output.
   Span behind(int64_t sample) const { return {output_.begin + sample * output_.bytes + own_, output_.bytes - own_}; }
 
@@ -142,7 +147,7 @@ class Bam {
     if (outputs > 0) {
       a.finish = finish_of(x_, call_.spatial[0], space_);
       a.features = features_[0];
-      if (multiplies_pairs(x_)) a.rounded = features_[1], a.rounded_row = 2 * padded(x_, outputs);
+      if (hands_on_pairs(0)) a.rounded = features_[1], a.rounded_row = 2 * padded(x_, outputs);
       add_packed(a, 0, a.parts());
     } else {
       add(a, a.parts());
@@ -190,7 +195,7 @@ class Bam {
   void add_spatial_branch() {
     constexpr int64_t most_parts = 8;
     const int64_t part_rows = (height_ + most_parts - 1) / most_parts, parts = (height_ + part_rows - 1) / part_rows;
-    size_t here = multiplies_pairs(x_) ? 1 : 0;
+    size_t here = hands_on_pairs(0) ? 1 : 0;
     for (size_t i = 0; i < call_.dilations.size(); ++i) {
       const BamLayer& layer = call_.spatial[i + 1];
       DilatedConvArguments a{};
@@ -205,7 +210,7 @@ class Bam {
       a.in = features_[here];
       a.in_row = padded(x_, a.inputs);
       a.out = features_[1 - here];
-      if (multiplies_pairs(x_)) a.rounded = a.out, a.rounded_row = 2 * padded(x_, a.outputs);
+      if (hands_on_pairs(i + 1)) a.rounded = a.out, a.rounded_row = 2 * padded(x_, a.outputs);
       add_packed(a, i + 1, parts);
       here = 1 - here;
     }

@@ -212,9 +212,7 @@ class BranchesForward {
 
   void convolve_layer(const BranchLayer& layer, const Kept& kept, const LayerInput& in) {
     const ConvShape shape{samples_, reduced_.size(2), reduced_.size(3), layer.inputs, layer.outputs, layer.dilation};
-    const Dtype products = product_dtype(pooled_, *layer.weight);
-    const bool pairs = are_pairs(products);
-    const Tensor packed = packed_weight(pooled_, *layer.weight, pairs ? Pairs::of_inputs : Pairs::none);
+    const Tensor packed = packed_weight(pooled_, *layer.weight, Pairs::none);
     const bool relu = layer.norm.relu && !layer.norm.normalises();
     const Finish ending = bias_alone(pooled_, layer.bias, layer.outputs, relu, space_);
     const PerSample before = kept_features(pooled_, kept, positions_, layer.outputs);
@@ -223,17 +221,15 @@ class BranchesForward {
     if (layer.norm.batch) sums.statistics = statistics_sums(rows, before, space_);
     Features made;
     PerSample features = in.features;
-    if (in.finish.scale || pairs) {
+    if (in.finish.scale) {
       made = empty_features(pooled_, samples_, layer.inputs, positions_);
       features = made.each;
-    }
-    if (pairs) {
-      make_factors(shape, layer.inputs, in.finish, in.features, {features});
-    } else if (in.finish.scale) {
       normalise(pooled_, spatial_rows(pooled_, reduced_, layer.inputs), in.finish, in.features, features);
     }
     const ConvFeatures data{features, padded(pooled_, layer.inputs), before};
-    convolve(products, shape, packed.const_data_ptr(), ending, data, sums);
+    // In the compute type, whatever the weight is: a pre-activation that is rounded may change its sign, and a ReLU
+    // that opens for it costs the gradients more than all other rounding.
+    convolve(computed_dtype(pooled_), shape, packed.const_data_ptr(), ending, data, sums);
     set_layer(layer, rows, kept, sums.statistics);
   }
 

@@ -238,7 +238,7 @@ class BranchesBackward {
     Features by_positions;
     if (are_pairs(products)) {
       if (wanted(at)) by_positions = empty_features(pooled_, samples_, layer.outputs, height_ * width_);
-      make_factors(shape, layer.outputs, {}, grad, {grad, by_positions.each});
+      make_factors(shape, layer.outputs, grad, {grad, by_positions.each});
     }
     if (wanted(at)) {
       const LayerInput in = input(i);

@@ -24,9 +24,8 @@ Dtype product_dtype(const Tensor& like, const Tensor& weight) {
   return multiplies_pairs(weight) && !is_float64(like) ? Dtype::bfloat16 : computed_dtype(like);
 }
 
-void make_factors(
-    const ConvShape& shape, int64_t channels, const Finish& finish, const PerSample& in, const FactorsOf& factors) {
-  const FeatureFactorsArguments a{shape.height, shape.width, channels, finish, in, factors.channels, factors.positions};
+void make_factors(const ConvShape& shape, int64_t channels, const PerSample& in, const FactorsOf& factors) {
+  const FeatureFactorsArguments a{shape.height, shape.width, channels, in, factors.channels, factors.positions};
   const int64_t rows = shape.samples * shape.height;
   for_tiles(a, Dtype::bfloat16, rows, rows * shape.width * channels);
 }
@@ -115,7 +114,7 @@ Tensor dilated_conv(
   const Finish finish = bias_alone(x, bias, shape.outputs, relu, space);
   const bool as_it_is = pairs && is_pairs(x);
   const Features in = as_it_is ? Features{x, samples_of(x)} : features_of(x), written = features_to_write(out);
-  if (pairs && !as_it_is) make_factors(shape, shape.inputs, {}, in.each, {in.each});
+  if (pairs && !as_it_is) make_factors(shape, shape.inputs, in.each, {in.each});
   ConvFeatures features{in.each, as_it_is ? shape.inputs / 2 : padded(x, shape.inputs), written.each};
   if (pairs && padded(x, shape.outputs) == shape.outputs) {
     features.rounded = samples_of(out);
@@ -140,7 +139,7 @@ Tensor dilated_conv_weight_grad(const Tensor& x, const Tensor& grad, int64_t dil
   }
   const bool pairs = multiplies_pairs(x);
   const Features in = features_of(x), gradients = features_of(grad);
-  if (pairs) make_factors(shape, shape.outputs, {}, gradients.each, {{}, gradients.each});
+  if (pairs) make_factors(shape, shape.outputs, gradients.each, {{}, gradients.each});
   return convolution_weight_grad(pairs ? Dtype::bfloat16 : computed_dtype(x), x, shape, in.each, {}, gradients.each);
 }
 

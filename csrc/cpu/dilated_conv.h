@@ -54,7 +54,6 @@ Tensor convolution_weight_grad(
 struct FactorsOf {
   PerSample channels{}, positions{};
 };
-void make_factors(
-    const ConvShape& shape, int64_t channels, const Finish& finish, const PerSample& in, const FactorsOf& factors);
+void make_factors(const ConvShape& shape, int64_t channels, const PerSample& in, const FactorsOf& factors);
 
 }  // namespace bam_fused::cpu

@@ -30,19 +30,16 @@ template <class T> void channel_layer(const ChannelLayerArguments& a, int64_t be
 }
 
 // The last layer of the spatial branch, to one channel, at some of the positions.
-template <class T> void spatial_logits(const SpatialLogitsArguments& a, int64_t begin, int64_t end) {
-  using A = Compute<T>;
-  using N = Number<Factor<T>>;
-  constexpr int64_t numbers = kNumbers<Factor<T>>;
+template <class A> void spatial_logits(const SpatialLogitsArguments& a, int64_t begin, int64_t end) {
   const int64_t row = padded<A>(a.inputs);
   for (int64_t index = begin; index < end; ++index) {
     const int64_t sample = index / a.parts, first = index % a.parts * a.part_positions;
     const int64_t last = first + a.part_positions < a.positions ? first + a.part_positions : a.positions;
-    const N* in = (const N*)a.in.at(sample);
+    const A* in = (const A*)a.in.at(sample);
     for (int64_t p = first; p < last; ++p) {
       Vec<A> sum{};
       for (int64_t k = 0; k < row; k += kLanes<A>) {
-        sum += finished_input<A>(load(in + p * row * numbers + k), a.in_finish, k) * load((const A*)a.weight + k);
+        sum += finished_input<A>(load(in + p * row + k), a.in_finish, k) * load((const A*)a.weight + k);
       }
       ((A*)a.out)[sample * a.positions + p] = finished<A>(sum_lanes<A>(sum), a.finish, 0);
     }
@@ -52,6 +49,6 @@ template <class T> void spatial_logits(const SpatialLogitsArguments& a, int64_t 
 }  // namespace
 
 BAM_KERNEL(ChannelLayerArguments, channel_layer)
-BAM_KERNEL(SpatialLogitsArguments, spatial_logits)
+BAM_KERNEL_OF_COMPUTE_TYPE(SpatialLogitsArguments, spatial_logits)
 
 }  // namespace bam_fused::cpu

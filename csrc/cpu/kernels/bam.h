@@ -24,7 +24,7 @@ struct SpatialLogitsArguments {
   int64_t part_positions, parts;
   const void* weight;  // one row, padded
   Finish finish;
-  PerSample in;      // features, as factors
+  PerSample in;      // features
   Finish in_finish;  // what they go through first; no scale where that is nothing
   void* out;         // [samples, positions]
 };

@@ -18,10 +18,10 @@ template <class T> void feature_factors(const FeatureFactorsArguments& a, int64_
       F* of_channels = a.of_channels.data ? (F*)a.of_channels.at(sample) + first : nullptr;
       F* of_positions = a.of_positions.data ? (F*)a.of_positions.at(sample) + first : nullptr;
       for (int64_t k = 0; k < stride; k += kLanes<A>) {
-        Vec<A> next = finished_input<A>(load(in + k), a.finish, k);
+        Vec<A> next = load(in + k);
         for (int64_t x = 0; x < a.width; ++x) {
           const Vec<A> v = next;
-          next = x + 1 < a.width ? finished_input<A>(load(in + (x + 1) * stride + k), a.finish, k) : Vec<A>{};
+          next = x + 1 < a.width ? load(in + (x + 1) * stride + k) : Vec<A>{};
           if (of_channels) store((Number<F>*)(of_channels + x * stride) + k, v);
           if (of_positions) store(of_positions + x * stride + k, pairs_of(v, next));
         }

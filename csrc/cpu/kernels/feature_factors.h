@@ -6,12 +6,11 @@
 
 namespace bam_fused::cpu {
 
-// Features that go through a finish, or stay what they are where it has no scale, as pairs of numbers.
+// Features as pairs of numbers.
 struct FeatureFactorsArguments {
   static const ForDtypes<FeatureFactorsArguments> baseline, avx2, avx512, avx512_bf16;
 
   int64_t height, width, channels;
-  Finish finish;
   PerSample in;
   // Pairs of channels, in the first half of rows as long as those of `in`, which they may be. Not wanted where null.
   PerSample of_channels;
