@@ -79,7 +79,8 @@ class Bam {
   }
 
   // Where the output will be, which is written last, lies what is dead by then: the features of a sample, and the sums
-  // of its pool, which are read before the second features are written; behind them packed weights. A thread that runs
+  // of its pool, which are read before the second features are written (if squeeze does not write these, rounded);
+  // behind them packed weights. A thread that runs
   // samples alone has them in each one's output, and all weights in that of its last one, if they fit there. If they do
   // not, or if there is a single sample, the threads go through the steps together, and whatever else the call needs
   // lies in the output, too.
@@ -99,12 +100,10 @@ class Bam {
       space_.use({output_.begin, samples_ * output_.bytes});
       own = {space_.take(samples_ * own_ / bytes), own_};
     }
-    const auto behind = [&](int64_t bytes) {
-      return PerSample{static_cast<char*>(own.data) + bytes, own.sample_bytes};
-    };
+    const auto from = [&](int64_t byte) { return PerSample{static_cast<char*>(own.data) + byte, own.sample_bytes}; };
     features_[0] = own;
-    features_[1] = behind(features);
-    pool_ = behind(pairs ? features + second : features);
+    features_[1] = from(features);
+    pool_ = from(pairs ? features + second : features);
   }
 
   // If its samples follow each other in memory, each from a new line on.

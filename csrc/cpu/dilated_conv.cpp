@@ -93,7 +93,8 @@ bool is_pairs(const Tensor& t) {
 
 // The memory of t, contiguous in one format or the other.
 PerSample samples_of(const Tensor& t) {
-  return {const_cast<void*>(t.const_data_ptr()), t.size(1) * t.size(2) * t.size(3) * t.element_size()};
+  const int64_t bytes = t.size(1) * t.size(2) * t.size(3) * static_cast<int64_t>(t.element_size());
+  return {const_cast<void*>(t.const_data_ptr()), bytes};
 }
 
 Tensor dilated_conv(

@@ -98,8 +98,9 @@ inline void pack_down(
       const __m512i first = load_some(from + k, columns - k),
                     second = row + 1 < rows ? load_some(from + from_stride + k, columns - k) : __m512i{};
       store(to + k, (WordBits)_mm512_permutex2var_epi16(first, (__m512i)lower, second));
-      if (columns - k > lanes)
+      if (columns - k > lanes) {
         store(to + k + lanes, (WordBits)_mm512_permutex2var_epi16(first, (__m512i)upper, second));
+      }
     }
   }
 }
