@@ -68,7 +68,7 @@ def run(live: Live, x: Tensor) -> Tensor:
     """The forward of a BAM that `why_not` has nothing against."""
     module, plan, channel, spatial = live
     reduction = spatial[0].weight._parameters
-    weight, bias = cast(Tensor, reduction["weight"]), reduction["bias"]
+    weight, bias = cast(Tensor, reduction["weight"]), cast("Tensor | None", reduction["bias"])
     tensors, layers = described(live)
     if torch.is_autocast_enabled("cpu"):  # what autocast does to layers that are called
         own = {id(tensor) for step in (*channel, *spatial) for tensor in step.weight._parameters.values()}
