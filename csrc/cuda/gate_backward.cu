@@ -108,7 +108,7 @@ __global__ void __launch_bounds__(kThreads, resident_blocks<T, STRADDLE, C>())
             grad[i] = grad[i] * (A(1) + s);  // grad + grad * s, fused, is NaN for an infinite grad where s is 0
           }
           grads[u].narrow(grad);
-          to_dx.template store<V>(u, grads[u]);
+          if (a.dx.data) to_dx.template store<V>(u, grads[u]);
         }
         put_row(shared, b + u, first_sum, second_sum);
       }
@@ -123,12 +123,6 @@ __global__ void __launch_bounds__(kThreads, resident_blocks<T, STRADDLE, C>())
   const Tile<V, STRADDLE> end(a.tiling, a.first_sample, opaque(blockIdx.x));
   emit_columns(shared, a.work, end, a.tiling, column_sums.total(), final_column);
   finish<true, true>(shared, a.work, end, a.tiling, final_row, final_column);
-}
-
-/// Where the kernel writes a dx that nobody asked for: it has no instance without one.
-Map unwanted_map(const Extent& extent, int size, const Target& target) {
-  const int64_t sample = extent.rows * extent.columns;
-  return {target.allocate(static_cast<size_t>(extent.samples * sample) * size), {sample, extent.columns}};
 }
 
 const Listed listed([](std::vector<Instance>& to) {
@@ -147,10 +141,10 @@ const Listed listed([](std::vector<Instance>& to) {
 
 void launch(const GateBackwardCall& call, const Target& target) {
   using namespace cuda;
-  constexpr int maps = 3;
+  const int maps = call.dx.data ? 3 : 2;
   const Extent& extent = call.extent;
   const int size = element_size(call.dtype);
-  const Map dx = call.dx.data ? call.dx : unwanted_map(extent, size, target);
+  const Map dx = call.dx.data ? call.dx : Map{nullptr, call.x.strides};  // nobody asks for it, nothing writes it
   const Access access = call.uniform_grad ? widest_access(extent, wide(call.dtype), size, call.x, dx)
                                           : widest_access(extent, wide(call.dtype), size, call.grad, call.x, dx);
   for_dtype(call.dtype, [&](auto type) {

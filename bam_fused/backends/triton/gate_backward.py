@@ -78,6 +78,7 @@ def gate_backward_kernel(
     UNROLL: tl.constexpr,  # tiles of a step, all of which are loaded first
     DENSE: tl.constexpr,
     FAR: tl.constexpr,  # offsets within a tile need 64 bits
+    WRITES: tl.constexpr,  # dx
 ):
     COMPUTE: tl.constexpr = tl.float64 if x_ptr.dtype.element_ty == tl.float64 else tl.float32
     # All results have 16 bits; the logits' gradients have the logits' dtypes.
@@ -143,7 +144,8 @@ def gate_backward_kernel(
             s, slope = sigmoid_and_slope(combine_logits(u, v, COMBINE), SHORT)
             first_row = (step * UNROLL + part) * TILE_ROWS
             dx_tile = dx_ptr + tl.multiple_of(first_row * UNIT * dx_row, WIDTH)
-            tl.store(dx_tile + dx_at, (grad * (1.0 + s)).to(dx_ptr.dtype.element_ty), live)
+            if WRITES:
+                tl.store(dx_tile + dx_at, (grad * (1.0 + s)).to(dx_ptr.dtype.element_ty), live)
             t = tl.where(live, grad * x * slope, 0.0)  # a logit of a lane past the edge may be NaN
             to_u, to_v = split_gradient(t, u, v, COMBINE)
             dv += to_v
@@ -179,8 +181,11 @@ def prepare(
     spatial: Description,
     combine: str,
     config: TileConfig | None = None,
+    writes: bool = True,
 ) -> Prepared | None:
     """The launch for tensors of these descriptions, with this config or the one that the heuristic chooses.
+
+    `writes`: whether dx is written, or the logits' gradients alone.
 
     None where there is nothing to launch or a tensor must be made contiguous first. Raises as `check_gate` does, and
     ValueError for a config that the kernel cannot run with.
@@ -247,6 +252,7 @@ def prepare(
         UNROLL=config.unroll,
         DENSE=config.dense,
         FAR=config.tile_rows * max(x_row, dx_row, grad_row, u[1]) >= 2**31,
+        WRITES=writes,
     )
     return Prepared(
         launch,
@@ -266,10 +272,24 @@ def gate_backward(
     config: TileConfig | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of x, channel_logits and spatial_logits by Triton, in their shapes and dtypes; dx has x's layout."""
-    prepared = prepare(describe(grad), describe(x), describe(channel_logits), describe(spatial_logits), combine, config)
-    if prepared is None:
-        return _conform(grad, x, channel_logits, spatial_logits, combine, config)
     dx = torch.empty_like(x)
+    return dx, *backward(grad, x, channel_logits, spatial_logits, combine, config, dx)
+
+
+def backward(
+    grad: Tensor,
+    x: Tensor,
+    channel_logits: Tensor,
+    spatial_logits: Tensor,
+    combine: str,
+    config: TileConfig | None,
+    dx: Tensor | None,
+) -> tuple[Tensor, Tensor]:
+    """Gradients of channel_logits and spatial_logits; x's is written to dx, which is like x, unless that is None."""
+    descriptions = describe(grad), describe(x), describe(channel_logits), describe(spatial_logits)
+    prepared = prepare(*descriptions, combine, config, dx is not None)
+    if prepared is None:
+        return _conform(grad, x, channel_logits, spatial_logits, combine, config, dx)
     dchannel = channel_logits.new_empty(channel_logits.shape)
     dspatial = spatial_logits.new_empty(spatial_logits.shape)
     if prepared.rows_are_channels:
@@ -277,10 +297,10 @@ def gate_backward(
     else:
         u, v, du, dv = spatial_logits, channel_logits, dspatial, dchannel
     du_target, dv_target = prepared.row_sums.target(du), prepared.column_sums.target(dv)
-    prepared.launch(grad, x, u, v, dx, du_target, dv_target)
+    prepared.launch(grad, x, u, v, x if dx is None else dx, du_target, dv_target)
     prepared.row_sums.finish(du_target, du)
     prepared.column_sums.finish(dv_target, dv)
-    return dx, dchannel, dspatial
+    return dchannel, dspatial
 
 
 def _conform(
@@ -290,14 +310,18 @@ def _conform(
     spatial_logits: Tensor,
     combine: str,
     config: TileConfig | None,
-) -> tuple[Tensor, Tensor, Tensor]:
+    dx: Tensor | None,
+) -> tuple[Tensor, Tensor]:
     """The same for what `prepare` cannot launch: no elements, or a tensor that can not be seen as rows."""
     if x.numel() == 0:
-        return torch.empty_like(x), torch.zeros_like(channel_logits), torch.zeros_like(spatial_logits)
+        return torch.zeros_like(channel_logits), torch.zeros_like(spatial_logits)
     rows_are_channels = choose_rows(x.shape, x.stride(), torch.empty_like(x, device="meta").stride())
     if rows_are_channels is not None:
         layout = torch.contiguous_format if rows_are_channels else torch.channels_last
         grad, spatial_logits = grad.contiguous(memory_format=layout), spatial_logits.contiguous()
-        return gate_backward(grad, x, channel_logits, spatial_logits, combine, config)
-    dx, dchannel, dspatial = gate_backward(grad, x.contiguous(), channel_logits, spatial_logits, combine, config)
-    return torch.empty_like(x).copy_(dx), dchannel, dspatial
+        return backward(grad, x, channel_logits, spatial_logits, combine, config, dx)
+    dense = None if dx is None else torch.empty_like(x, memory_format=torch.contiguous_format)
+    found = backward(grad, x.contiguous(), channel_logits, spatial_logits, combine, config, dense)
+    if dx is not None and dense is not None:
+        dx.copy_(dense)
+    return found

@@ -1,14 +1,14 @@
-"""gate_logit_grads: by the kernel of gate_backward, which writes x's gradient whether anybody asks for it or not."""
+"""gate_logit_grads: by the kernel of gate_backward, which here writes no gradient of x."""
 
 from __future__ import annotations
 
 from torch import Tensor
 
-from bam_fused.backends.triton.gate_backward import gate_backward
+from bam_fused.backends.triton.gate_backward import backward
 
 
 def gate_logit_grads(
     grad: Tensor, x: Tensor, channel_logits: Tensor, spatial_logits: Tensor, combine: str
 ) -> tuple[Tensor, Tensor]:
     """Gradients of channel_logits and spatial_logits by Triton, in their shapes and dtypes."""
-    return gate_backward(grad, x, channel_logits, spatial_logits, combine)[1:]
+    return backward(grad, x, channel_logits, spatial_logits, combine, None, None)
