@@ -70,7 +70,7 @@ class Operation:
     def _while_tracing(self, *arguments: Any) -> Any:
         """The same for torch.compile, which guards on what it reads here, and torch.export."""
         self.check(*arguments)
-        if torch.compiler.is_exporting():  # the artefact must run without bam_fused
+        if is_exporting():  # the artefact must run without bam_fused
             return self.plain(*arguments)
         if wants_standard_operators():
             return self._in_standard_operators(*arguments)
@@ -79,6 +79,11 @@ class Operation:
         if torch.is_grad_enabled() and kernel is not self.plain and _some_require_grad(arguments):
             return self._differentiably(kernel, choice, *arguments)
         return kernel(*arguments)
+
+
+def is_exporting() -> bool:
+    """Whether torch.export traces; by its flag, as torch.compile takes PyTorch's own function for True before torch 2.12."""
+    return torch.compiler._is_exporting_flag
 
 
 def wants_standard_operators() -> bool:
