@@ -41,6 +41,7 @@ __all__ = [
     "select",
     "use_backend",
     "why_not",
+    "why_only_eager",
 ]
 
 log = logging.getLogger("bam_fused")
@@ -92,7 +93,8 @@ def auto_order(operator: str, device: torch.device) -> tuple[str, ...]:
     """The backends that "auto" tries for an operator on a device, best first; eager PyTorch is the last.
 
     On CUDA devices the compiled library comes before Triton for every operation: on an H100 it takes as long for the gate
-    and the pool, 4 to 10 % less for the gate's backward (benchmarks/results), and compiles nothing at run time.
+    and the pool, 4 to 10 % less for the gate's backward (benchmarks/results), and compiles nothing at run time. Whole BAMs,
+    their squeeze and their branches have kernels in Triton alone there.
     """
     if device.type == "cpu":
         return ("cpu", "eager")
@@ -120,6 +122,16 @@ def select(operator: str, device: torch.device, choice: Choice | None = None) ->
     if chosen is None:  # looked up once: another thread may empty the cache between two looks
         chosen = choice.kernels[key] = REGISTRY[_choose(operator, device, choice)].kernel(operator)
     return chosen
+
+
+def why_only_eager(operator: str, device: torch.device) -> str | None:
+    """Why no kernel but eager PyTorch's operators is selected for an operator on a device; None where one is."""
+    try:
+        if select(operator, device) is eager.kernel(operator):
+            return f"no backend in use has a kernel for it on {device.type}"
+    except BackendUnavailable as failure:
+        return str(failure)
+    return None
 
 
 def run(operator: str, x: torch.Tensor, *arguments: Any, choice: Choice | None = None) -> Any:

@@ -16,6 +16,11 @@ TOLERANCE = {torch.float64: 1e-9, torch.float32: 2e-4, torch.float16: 1e-2, torc
 """Largest difference allowed, relative to the largest value; the low ones only confirm what float32 has shown."""
 
 
+def tolerance(value: Tensor) -> float:
+    """That of a result's dtype; a CUDA device may multiply float32 as TF32, which keeps as many bits as float16."""
+    return TOLERANCE[torch.float16 if value.is_cuda and value.dtype == torch.float32 else value.dtype]
+
+
 class Differs(Exception):
     """Why a live module is not what its keys say."""
 
@@ -67,7 +72,7 @@ def gap(want: Tensor, got: Tensor) -> tuple[float, float]:
 def agree(want: Tensor, got: Tensor) -> bool:
     """Whether two results of one dtype differ by no more than rounding does."""
     difference, scale = gap(want, got)
-    return difference <= TOLERANCE[want.dtype] * max(scale, 1e-6)
+    return difference <= tolerance(want) * max(scale, 1e-6)
 
 
 def difference(wants: Outputs, gots: Outputs, where: str) -> float:

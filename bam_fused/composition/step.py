@@ -1,4 +1,4 @@
-"""The path of a BAM's training step as two nodes of autograd's graph, on the CPU."""
+"""The path of a BAM's training step as two nodes of autograd's graph."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from bam_fused import backends
 from bam_fused.checks import DTYPES
 from bam_fused.composition import autocast, training
 from bam_fused.composition.plan import PLAIN_TENSORS, Live, Step
@@ -20,9 +21,11 @@ def why_not(live: Live, x: Tensor) -> str | None:
     """Why it can not run this module on this x; None where it can."""
     if torch.compiler.is_compiling():
         return "torch.compile fuses what lies between the convolutions"
-    reason = autocast.why_not(x) or training.why_no_squeeze(live, x)
+    reason = training.why_no_squeeze(live, x) or backends.why_only_eager("branches", x.device) or autocast.why_not(x)
     if reason is not None:
         return reason
+    if not x.is_cpu and any(branch[-1].norm is not None or branch[-1].relu for branch in (live.channel, live.spatial)):
+        return f"a branch ends in a norm or a ReLU, for which there is no kernel on {x.device.type}"
     values = (x.shape[0], x.shape[0] * x.shape[2] * x.shape[3])
     for branch, count in zip((live.channel, live.spatial), values, strict=True):
         kind = nn.BatchNorm2d if branch is live.spatial or live.plan.convolves else nn.BatchNorm1d
@@ -47,16 +50,17 @@ def _odd_norm(norm: nn.Module | None, kind: type[nn.Module], values: int) -> str
 
 
 def _odd_tensor(step: Step, x: Tensor) -> str | None:
+    device = x.device
     for tensor in step.weight._parameters.values():
         if tensor is None:
             continue
-        if type(tensor) not in PLAIN_TENSORS or not tensor.is_cpu or not autocast.runs_in_dtype_of(x, tensor):
-            return f"a layer's tensor is no plain CPU tensor of x's dtype, {x.dtype}"
+        if type(tensor) not in PLAIN_TENSORS or tensor.device != device or not autocast.runs_in_dtype_of(x, tensor):
+            return f"a layer's tensor is no plain tensor of x's device and dtype, {device} and {x.dtype}"
     if step.norm is not None:
         running = step.norm._buffers
         for own in (*step.norm._parameters.values(), running["running_mean"], running["running_var"]):
-            if own is not None and (type(own) not in PLAIN_TENSORS or not own.is_cpu or own.dtype not in DTYPES):
-                return "a norm's tensor is no plain floating-point CPU tensor"
+            if own is not None and (type(own) not in PLAIN_TENSORS or own.device != device or own.dtype not in DTYPES):
+                return "a norm's tensor is no plain floating-point tensor on x's device"
     return None
 
 
@@ -70,7 +74,9 @@ def run(live: Live, x: Tensor) -> Tensor:
     reduction = spatial[0].weight._parameters
     weight, bias = cast(Tensor, reduction["weight"]), cast("Tensor | None", reduction["bias"])
     tensors, layers = described(live)
-    if torch.is_autocast_enabled("cpu"):  # as it does to convolutions; the channel branch loses nothing in float32
+    if torch.is_autocast_enabled(
+        x.device.type
+    ):  # as it does to convolutions; the channel branch loses nothing in float32
         own = {id(tensor) for step in spatial for tensor in step.weight._parameters.values()}
         tensors = [tensor.to(x.dtype) if id(tensor) in own else tensor for tensor in tensors]
         weight, bias = weight.to(x.dtype), None if bias is None else bias.to(x.dtype)
@@ -112,22 +118,30 @@ def _track(layers: list[Step], statistics: Tensor) -> None:
     """Move the running statistics as `nn.BatchNorm2d` does, by whom no version counter notices: graphs may hold them."""
     norms = [step.norm for step in layers if step.norm is not None and _takes_batch(step.norm)]
     sizes = [cast(nn.BatchNorm2d, norm).num_features for norm in norms]
-    measured = statistics.flatten().split(2 * sizes)
+    dtypes = {norm._buffers["running_mean"].dtype for norm in norms if _is_tracked(norm)}  # type: ignore[union-attr]
+    if len(dtypes) == 1:  # converted in one go: on a device each small tensor is a kernel
+        statistics = statistics.to(dtypes.pop())
+    means, variances = (statistics[k].split(sizes) for k in (0, 1))
     running: list[Tensor] = []
     targets: list[Tensor] = []
     momenta: list[float] = []
-    for i, norm in enumerate(cast("list[nn.BatchNorm2d]", norms)):
-        buffers = norm._buffers
-        if not norm.training or not norm.track_running_stats or buffers["running_mean"] is None:
+    counts = [norm._buffers["num_batches_tracked"] for norm in norms if _is_tracked(norm)]
+    if counts := [count for count in counts if count is not None]:
+        torch._foreach_add_(counts, 1)
+    for norm, *measured in zip(cast("list[nn.BatchNorm2d]", norms), means, variances, strict=True):
+        if not _is_tracked(norm):
             continue
-        momentum = norm.momentum or 0.0
-        if buffers["num_batches_tracked"] is not None:
-            buffers["num_batches_tracked"].add_(1)
-            if norm.momentum is None:
-                momentum = 1.0 / float(buffers["num_batches_tracked"])
-        for name, target in (("running_mean", measured[i]), ("running_var", measured[i + len(norms)])):
-            running.append(buffers[name].data)  # type: ignore[union-attr]
+        momentum, count = norm.momentum or 0.0, norm._buffers["num_batches_tracked"]
+        if norm.momentum is None and count is not None:
+            momentum = 1.0 / float(count)
+        for name, target in zip(("running_mean", "running_var"), measured, strict=True):
+            running.append(norm._buffers[name].data)  # type: ignore[union-attr]
             targets.append(target.to(running[-1].dtype))
             momenta.append(momentum)
     if running:
         torch._foreach_lerp_(running, targets, momenta)
+
+
+def _is_tracked(norm: nn.Module) -> bool:
+    """Whether a norm over the batch moves its running statistics."""
+    return norm.training and bool(norm.track_running_stats) and norm._buffers["running_mean"] is not None

@@ -1,4 +1,4 @@
-"""A BAM's training step on the CPU: x's gradient in two passes over the feature map, and this package's small convolutions.
+"""A BAM's training step: x's gradient in two passes over the feature map, and this package's small convolutions.
 
 The norms, whatever their mode, are called as the modules they are: they update their running statistics themselves.
 """
@@ -12,40 +12,34 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bam_fused import backends
-from bam_fused.backends import eager
 from bam_fused.composition import autocast
 from bam_fused.composition.plan import PLAIN_TENSORS, Live, Step
+from bam_fused.composition.whole import why_not_wide
 from bam_fused.functional.dilated_conv import dilated_conv
 from bam_fused.functional.squeeze import MOST_REDUCED, memory_format_of
 from bam_fused.functional.two_passes import two_passes
-from bam_fused.ops.operation import wants_standard_operators
+from bam_fused.ops.operation import is_exporting, wants_standard_operators
 
 
 def why_not(live: Live, x: Tensor) -> str | None:
     """Why the training step can not run this module on this x; None where it can."""
-    if torch.is_autocast_enabled("cpu"):
-        return "autocast is on"
-    return why_no_squeeze(live, x)
+    if (reason := why_no_squeeze(live, x)) is not None:
+        return reason
+    return "autocast is on" if torch.is_autocast_enabled(x.device.type) else None
 
 
 def why_no_squeeze(live: Live, x: Tensor) -> str | None:
     """Why a training step of two branches behind a squeeze can not run; None where it can, as far as x's read goes."""
     if not torch.is_grad_enabled():
         return "gradients are switched off"
-    if x.device.type != "cpu":
-        return f"its kernels serve CPU tensors, not {x.device.type}"
-    if wants_standard_operators() or torch.compiler.is_exporting():
+    if wants_standard_operators() or is_exporting():
         return "PyTorch exports, traces or transforms what is computed"
     if not live.channel or not live.spatial:
         return "it has one branch"
     if live.plan.crops and x.shape[2] != x.shape[3]:
         return "it pools a crop of x"
-    try:
-        if backends.select("squeeze_input_grad", x.device) is eager.kernel("squeeze_input_grad"):
-            return "the CPU library does not run"
-    except backends.BackendUnavailable as failure:  # to be raised by the layers, which may be others'
-        return str(failure)
-    return _why_not_reduction(live.spatial[0].weight, x)
+    reason = backends.why_only_eager("squeeze_input_grad", x.device) or why_not_wide(x)
+    return reason or _why_not_reduction(live.spatial[0].weight, x)
 
 
 def _why_not_reduction(layer: nn.Module, x: Tensor) -> str | None:
@@ -116,10 +110,12 @@ def _pointwise(layer: nn.Conv2d, features: Tensor) -> Tensor:
 def _after_spatial(step: Step, features: Tensor, memory_format: torch.memory_format) -> Tensor:
     """Norm and ReLU behind a layer of the spatial branch; channels_last, as the convolutions want it.
 
-    The norm gets x's memory format, as it would in eager: PyTorch adds up the statistics of a channels_last batch in one
-    long run, which rounds far worse, and so many more of a ReLU's inputs near 0 change sides.
+    On the CPU the norm gets x's memory format, as it would in eager: there PyTorch adds up the statistics of a channels_last
+    batch in one long run, which rounds far worse, and so many more of a ReLU's inputs near 0 change sides.
     """
-    if step.norm is not None and not torch.compiler.is_compiling():  # Inductor adds up alike in every format
+    if (
+        step.norm is not None and features.is_cpu and not torch.compiler.is_compiling()
+    ):  # Inductor adds up alike in both
         features = features.contiguous(memory_format=memory_format)
     return _after(step, features).contiguous(memory_format=torch.channels_last)
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from bam_fused.composition.matching import matching
-from bam_fused.composition.outputs import TOLERANCE, Differs, candidate, difference, gap, original
+from bam_fused.composition.outputs import TOLERANCE, Differs, candidate, difference, gap, original, tolerance
 from bam_fused.composition.plan import Plan, child
 from bam_fused.composition.side_effects import left_by
 from bam_fused.composition.twin import draw_weights, set_mode, twin
@@ -161,7 +161,7 @@ def _compare_training(drawn: nn.Module, plan: Plan, x: Tensor) -> float:
     for name, p, q in pairs:
         if (p is None) != (q is None):
             raise Differs(f"in training it gives {name} {'no ' * (p is None)}gradient")
-        if p is not None and q is not None and gap(p, q)[0] > 10 * TOLERANCE[x.dtype] * max(scale, 1.0):
+        if p is not None and q is not None and gap(p, q)[0] > 10 * tolerance(x) * max(scale, 1.0):
             raise Differs(f"in training the gradient or statistic of {name} differs by {gap(p, q)[0]:.1e}")
     return largest
 

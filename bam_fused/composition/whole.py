@@ -1,4 +1,4 @@
-"""The path of a whole BAM as one operator: inference on the CPU, x read from memory once and F' written once."""
+"""The path of a whole BAM as one operator: inference, where a backend has a kernel for it."""
 
 from __future__ import annotations
 
@@ -8,31 +8,24 @@ import torch
 from torch import Tensor, nn
 
 from bam_fused import backends
-from bam_fused.backends import BackendUnavailable
 from bam_fused.checks import DTYPES
 from bam_fused.composition import autocast
 from bam_fused.composition.plan import PLAIN_TENSORS, Live, Step
 from bam_fused.functional.bam import AFFINE, BIAS, NORM, RELU, bam
-from bam_fused.ops.operation import wants_standard_operators
+from bam_fused.ops.operation import is_exporting, wants_standard_operators
 
 
 def why_not(live: Live, x: Tensor) -> str | None:
     """Why the operator can not run this module on this x; None where it can."""
-    if not x.is_cpu:  # a device costs ten times as much to compare, here and below
-        return f"it serves CPU tensors, not {x.device.type}"
-    if wants_standard_operators() or torch.compiler.is_exporting():
+    if wants_standard_operators() or is_exporting():
         return "PyTorch exports, traces or transforms what is computed"
-    if (reason := autocast.why_not(x)) is not None:
-        return reason
     if type(x) is not Tensor or x.layout is not torch.strided or x.dtype not in DTYPES:
         return "x is no plain dense floating-point tensor"
     if x.shape[1] != live.plan.channels:
         return f"x has {x.shape[1]} channels, not {live.plan.channels}"
-    try:
-        if backends.select(bam.name, x.device) is bam.plain:
-            return "the CPU library is not in use"
-    except BackendUnavailable as unavailable:
-        return str(unavailable)
+    reason = backends.why_only_eager(bam.name, x.device) or autocast.why_not(x) or why_not_wide(x)
+    if reason is not None:
+        return reason
     dtype = x.dtype
     layers = live.channel + live.spatial
     first, last = len(live.channel), len(layers) - 1
@@ -45,17 +38,23 @@ def why_not(live: Live, x: Tensor) -> str | None:
             if own is not None and own.dtype is not dtype and not autocast.runs_in_dtype_of(x, own):
                 return f"x is {dtype}, a layer {own.dtype}"
     tensors = [tensor for step in layers for tensor in _tensors(step)]
+    device = x.device
     for tensor in tensors:
-        if type(tensor) not in PLAIN_TENSORS or not tensor.is_cpu:
+        if type(tensor) not in PLAIN_TENSORS or tensor.device != device:
             return "a parameter is no plain tensor on x's device"
     if torch.is_grad_enabled() and (x.requires_grad or any(tensor.requires_grad for tensor in tensors)):
         return "a gradient is wanted"
     return None
 
 
+def why_not_wide(x: Tensor) -> str | None:
+    """Why no kernel of a whole BAM is compiled for x's dtype on its device; None where one is."""
+    return None if x.is_cpu or x.dtype is not torch.float64 else "x is float64, for which a device compiles no kernels"
+
+
 def run(live: Live, x: Tensor) -> Tensor:
     """The forward of a BAM that `why_not` has nothing against."""
-    out: Tensor = backends.select(bam.name, x.device)(*arguments(live, x))
+    out: Tensor = backends.run(bam.name, *arguments(live, x))
     if live.plan.scales:
         out = torch.lerp(x, out, live.module._parameters["residual_scale"].to(x.dtype))  # type: ignore[union-attr]
     return out

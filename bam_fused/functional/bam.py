@@ -89,5 +89,5 @@ bam = define(
     check=lambda *arguments: _check(_Call(*arguments)),
     fake=lambda x, *_: torch.empty_like(x),
     plain=lambda *arguments: _plain(_Call(*arguments)),
-    backends=("cpu",),
+    backends=("cpu", "triton"),
 )

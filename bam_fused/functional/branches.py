@@ -85,24 +85,34 @@ def _check(
         raise ValueError(f"tensors must be {expected} for these layers, got {len(tensors)}")
 
 
-def _numbers_kept(pooled: Tensor, reduced: Tensor, tensors: Tensors, layers: Ints, channel_layers: int) -> int:
-    """How much the kernel keeps for the backward, every part from the beginning of a cache line (csrc/cpu/branches.h)."""
+class Kept(NamedTuple):
+    """Where what the kernels keep of a layer begins: its features, rows of its outputs, and four vectors of them."""
+
+    features: int
+    vectors: int
+
+
+def places_kept(
+    pooled: Tensor, reduced: Tensor, tensors: Tensors, layers: Ints, channel_layers: int
+) -> tuple[list[Kept], int]:
+    """What is kept for the backward, every part from the beginning of a cache line (csrc/cpu/branches.h), and how much."""
     unit = 8 if compute_dtype(pooled) == torch.float64 else 16
 
     def lines(numbers: int) -> int:
         return (numbers + unit - 1) // unit * unit
 
     n, _, h, w = reduced.shape
-    place, total = 0, 0
+    place, total, found = 0, 0, []
     for i, has in enumerate(layers):
         first, last = i == channel_layers, i + 1 == len(layers)
         outputs = reduced.shape[1] if first else tensors[place].shape[0]
         ends = (last or i + 1 == channel_layers) and not has & (BATCH | NORM | RELU)
         rows = 0 if first or ends else n if i < channel_layers else n * h * w
         row = 1 if last else outputs if i < channel_layers else lines(outputs)
+        found.append(Kept(total, total + lines(rows * row)))
         total += lines(rows * row) + 4 * lines(_MOST_FOLDS if last else outputs)
         place += (not first) + bool(has & BIAS) + 2 * bool(has & NORM) + 2 * bool(has & AFFINE)
-    return total
+    return found, total
 
 
 def _fake(
@@ -116,7 +126,7 @@ def _fake(
     return (
         pooled.new_empty(pooled.shape, dtype=wide),
         pooled.new_empty((n, 1, h, w), dtype=wide),
-        pooled.new_empty(_numbers_kept(pooled, reduced, tensors, layers, channel_layers), dtype=wide),
+        pooled.new_empty(places_kept(pooled, reduced, tensors, layers, channel_layers)[1], dtype=wide),
         pooled.new_empty((2, normed), dtype=torch.float64),
     )
 
@@ -167,7 +177,7 @@ def _plain(
     channel, spatial, normed = logits(pooled, reduced, tensors, layers, channel_layers, dilations, eps)
     moments = [torch.var_mean(features.double(), (0, 2, 3)) for features in normed]
     numbers = (torch.cat([moment[k] for moment in moments] or [channel.new_empty(0).double()]) for k in (1, 0))
-    kept = channel.new_zeros(_numbers_kept(pooled, reduced, tensors, layers, channel_layers))
+    kept = channel.new_zeros(places_kept(pooled, reduced, tensors, layers, channel_layers)[1])
     return channel, spatial.contiguous(), kept, torch.stack(list(numbers))
 
 
@@ -251,7 +261,7 @@ define(
     check=_check,
     fake=_fake,
     plain=_plain,
-    backends=("cpu",),
+    backends=("cpu", "triton"),
 )
 define(
     "branches_backward",
@@ -260,5 +270,5 @@ define(
     check=_check_backward,
     fake=_fake_backward,
     plain=_plain_backward,
-    backends=("cpu",),
+    backends=("cpu", "triton"),
 )

@@ -76,7 +76,7 @@ _dilated_conv = define(
     fake=_fake,
     plain=_plain,
     autograd=_DilatedConv,
-    backends=("cpu",),
+    backends=("cpu", "triton"),
 )
 define(
     "dilated_conv_weight_grad",
@@ -84,7 +84,7 @@ define(
     check=_check_weight_grad,
     fake=lambda x, grad, dilation: x.new_empty((grad.shape[1], x.shape[1], 3, 3), dtype=compute_dtype(x)),
     plain=_plain_weight_grad,
-    backends=("cpu",),
+    backends=("cpu", "triton"),
 )
 
 

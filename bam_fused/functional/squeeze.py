@@ -111,7 +111,7 @@ _squeeze = define(
     fake=_fake,
     plain=_plain,
     autograd=_Squeeze,
-    backends=("cpu",),
+    backends=("cpu", "triton"),
 )
 
 define(
@@ -121,7 +121,7 @@ define(
     check=_check_input_grad,
     fake=lambda x, *_: torch.empty_like(x),
     plain=_plain_input_grad,
-    backends=("cpu",),
+    backends=("cpu", "triton"),
 )
 define(
     "squeeze_weight_grad",
@@ -129,7 +129,7 @@ define(
     check=check_reduced_grad,
     fake=lambda x, grad: x.new_empty((grad.shape[1], x.shape[1]), dtype=compute_dtype(x)),
     plain=_plain_weight_grad,
-    backends=("cpu",),
+    backends=("cpu", "triton"),
 )
 
 

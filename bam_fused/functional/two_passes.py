@@ -55,8 +55,8 @@ class CarryingSqueeze(torch.autograd.Function):
         ctx.set_materialize_grads(False)
         pooled, reduced = backends.run("squeeze", x, weight, bias, features, choice=choice)
         n, c, h, w = x.shape
-        wide = x.new_zeros((), dtype=compute_dtype(x))
-        return pooled, reduced, x.new_zeros(()).expand(n, c, h, w), wide.expand(n, c), wide.expand(n, 1, h, w)
+        wide = x.new_empty((), dtype=compute_dtype(x))  # nobody reads it, and a device takes its time to fill it
+        return pooled, reduced, x.new_empty(()).expand(n, c, h, w), wide.expand(n, c), wide.expand(n, 1, h, w)
 
     @staticmethod
     def backward(ctx: Any, pooled: Tensor | None, reduced: Tensor | None, *carried: Tensor | None) -> tuple[Any, ...]:

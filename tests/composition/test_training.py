@@ -251,7 +251,7 @@ class _Refusal:
         (_Refusal.switched_off, "gradients"),
         (_Refusal.half_weights, "one dtype"),
         (_Refusal.a_hook, "hook"),
-        (_Refusal.the_eager_backend, "CPU library"),
+        (_Refusal.the_eager_backend, "no backend in use has a kernel"),
     ],
 )
 def test_what_is_in_the_way_is_said(refusal, said):

@@ -4,11 +4,12 @@
     formulas.py       the gate's arithmetic, and the tile helpers (device)
     heuristics.py     block sizes, warps and splits for a shape; tuned.py holds what the tuning command measured
     launch.py         compiling a kernel once per shape and launching it at little cost
-    gate.py           the operations, one file each: kernel, launcher
-    gate_backward.py
-    gate_logit_grads.py
-    global_avg_pool.py
     partials.py       the fixed-order sum of what programs leave in a workspace
+    layers.py         a branch's layers as kernels take them, and their products (host and device)
+    norms.py          norms over the batch, and their gradients
+    dense.py          the channel branch's layers
+    <operation>.py    the operations, one file each: kernel, launcher; bam.py, branches.py and branches_backward.py are made
+                      of the others' kernels
 
 Importing this package imports neither Triton nor the kernels: `kernel` does, on the first call.
 """

@@ -48,18 +48,28 @@ class Launch:
         warps: per program.
         registers: the most that a thread may take, None for no limit. NVIDIA's assembler makes use of as many to issue loads
             early; without being told it holds them back to save registers.
+        stages: of a loop's loads, how many are under way at a time and used, None for as many as Triton takes by itself.
         values: the kernel's further parameters by name.
 
     Calling it raises BackendUnavailable where Triton cannot compile the kernel for the device.
     """
 
     def __init__(
-        self, kernel: Any, device: torch.device, *, grid: int, warps: int, registers: int | None = None, **values: Any
+        self,
+        kernel: Any,
+        device: torch.device,
+        *,
+        grid: int,
+        warps: int,
+        registers: int | None = None,
+        stages: int | None = None,
+        **values: Any,
     ) -> None:
         self.kernel = kernel
         self.grid = (grid, 1, 1)
         self.warps = warps
         self.registers = registers
+        self.options = {"num_warps": warps} | ({"num_stages": stages} if stages else {})
         self.values = values
         tensors = len(kernel.arg_names) - len(values)
         self._rest = tuple(values[name] for name in kernel.arg_names[tensors:])
@@ -89,9 +99,9 @@ class Launch:
             if self._module is None:
                 raise BackendUnavailable("TRITON_INTERPRET=1 came too late: triton was imported before it was set")
             nvidia = self._device.type == "cuda" and torch.version.hip is None
-            options = {"maxnreg": self.registers} if nvidia and self.registers else {}  # others do not know it
+            limit = {"maxnreg": self.registers} if nvidia and self.registers else {}  # others do not know it
             try:
-                compiled = self.kernel.warmup(*tensors, *self._rest, grid=self.grid, num_warps=self.warps, **options)
+                compiled = self.kernel.warmup(*tensors, *self._rest, grid=self.grid, **self.options, **limit)
                 if nvidia:
                     launcher: Callable[..., Any] = compiled[self.grid]
                     return launcher
@@ -102,7 +112,7 @@ class Launch:
                 raise BackendUnavailable(f"Triton cannot compile {name}: {_first_line(error)}") from error
 
         def dispatched(*arguments: Any) -> None:
-            self.kernel[self.grid](*arguments, num_warps=self.warps)
+            self.kernel[self.grid](*arguments, **self.options)
 
         return dispatched
 

@@ -1,0 +1,162 @@
+"""branches: both branches of a training step, layer by layer, their features in front of each norm kept for the backward.
+
+Products are taken in the weights' dtype, all else in the compute type.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from bam_fused.backends import eager
+from bam_fused.backends.triton.dense import dense
+from bam_fused.backends.triton.dilated_conv import convolve
+from bam_fused.backends.triton.layers import Layer, compute_dtype, layer
+from bam_fused.backends.triton.norms import Norm, measure, normalise
+from bam_fused.functional.bam import AFFINE, BIAS, NORM, RELU
+from bam_fused.functional.branches import BATCH, places_kept
+
+
+@dataclass
+class Branch:
+    """One layer of a branch: its tensors, what follows it, and what is kept of it."""
+
+    weight: Tensor | None
+    """None of the reduction, which has been done."""
+    bias: Tensor | None
+    norm: Norm
+    eps: float
+    dilation: int
+    places: dict[str, int]
+    """Where weight, bias, gain and offset are among all tensors."""
+    running: tuple[Tensor, Tensor] | None
+    """Mean and variance of a norm that does not take the batch's."""
+    before: Tensor | None
+    """(rows, outputs), in front of the norm and ReLU; None of the last layer of a branch."""
+
+    @property
+    def product(self) -> Layer:
+        """The layer without what follows it."""
+        assert self.weight is not None
+        return layer(self.weight, self.bias)
+
+
+def ends_in_a_product(layers: Sequence[int], channel_layers: int) -> bool:
+    """Whether neither branch's last layer has a norm or a ReLU: nothing else is written here."""
+    return not (layers[channel_layers - 1] | layers[-1]) & (NORM | BATCH | RELU)
+
+
+def read(
+    pooled: Tensor,
+    reduced: Tensor,
+    saved: Tensor,
+    tensors: Sequence[Tensor],
+    layers: Sequence[int],
+    channel_layers: int,
+    dilations: Sequence[int],
+    eps: Sequence[float],
+) -> list[Branch]:
+    """The layers from the arguments of the operator."""
+    kept, _ = places_kept(pooled, reduced, tensors, layers, channel_layers)
+    found, place = [], 0
+    n, reductions, h, w = reduced.shape
+    for i, has in enumerate(layers):
+        names = [] if i == channel_layers else ["weight"]
+        for bit, more in ((BIAS, ["bias"]), (NORM, ["mean", "variance"]), (AFFINE, ["gain", "offset"])):
+            names += more if has & bit else []
+        places = {name: place + k for k, name in enumerate(names)}
+        own = {name: tensors[at] for name, at in places.items()}
+        place += len(names)
+        outputs = own["weight"].shape[0] if "weight" in own else reductions
+        begin = kept[i].vectors
+        mean, deviation = (saved[begin + k * outputs : begin + (k + 1) * outputs] for k in (0, 1))
+        norm = Norm(has, mean, deviation, own.get("gain", mean), own.get("offset", mean))
+        before: Tensor | None = None
+        if i == channel_layers:
+            before = reduced.permute(0, 2, 3, 1).reshape(n * h * w, outputs)
+        elif i + 1 not in (channel_layers, len(layers)):
+            rows = n if i < channel_layers else n * h * w
+            before = saved[kept[i].features :][: rows * outputs].view(rows, outputs)
+        hidden = channel_layers < i < len(layers) - 1
+        dilation = dilations[i - channel_layers - 1] if hidden else 1
+        running = (own["mean"], own["variance"]) if has & NORM else None
+        found.append(Branch(own.get("weight"), own.get("bias"), norm, eps[i], dilation, places, running, before))
+    return found
+
+
+def given(branch: Branch, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    """What the layer behind is given, in this dtype: (rows, outputs) or, seen so, (N, outputs, H, W), channels_last."""
+    before = branch.before
+    assert before is not None
+    if branch.norm.has & (NORM | BATCH | RELU) or before.dtype != dtype:
+        before = normalise(before, branch.norm, torch.empty(before.shape, dtype=dtype, device=before.device))
+    return as_map(before, shape)
+
+
+def as_map(rows: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Rows of features as a channels_last map of N, H and W from a shape; as they are where that has no H and W."""
+    if len(shape) == 2:
+        return rows
+    n, _, h, w = shape
+    return rows.view(n, h, w, rows.shape[1]).permute(0, 3, 1, 2)
+
+
+def branches(
+    pooled: Tensor,
+    reduced: Tensor,
+    tensors: Sequence[Tensor],
+    layers: Sequence[int],
+    channel_layers: int,
+    dilations: Sequence[int],
+    eps: Sequence[float],
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Logits, what is kept and the batch's statistics, by Triton; arguments and results as of the operator."""
+    description = layers, channel_layers, dilations, eps
+    if reduced.numel() == 0 or not ends_in_a_product(layers, channel_layers):
+        found: tuple[Tensor, Tensor, Tensor, Tensor] = eager.kernel("branches")(pooled, reduced, tensors, *description)
+        return found
+    n, _, h, w = reduced.shape
+    wide = compute_dtype(pooled.dtype)
+    pooled = pooled.to(wide).contiguous()
+    reduced = reduced.to(wide).contiguous(memory_format=torch.channels_last)
+    saved = pooled.new_empty(places_kept(pooled, reduced, tensors, layers, channel_layers)[1])
+    every = read(pooled, reduced, saved, tensors, *description)
+    measured = sum(branch.norm.mean.numel() for branch in every if branch.norm.has & BATCH)
+    statistics = pooled.new_empty((2, measured), dtype=torch.float64)
+    channel, spatial = every[:channel_layers], every[channel_layers:]
+
+    features, begin = pooled, 0
+    for branch in channel:
+        out = pooled.new_empty(pooled.shape) if branch.before is None else branch.before
+        dense(features, branch.product, out)
+        begin = _settle(branch, statistics, begin)
+        features = out if branch.before is None else given(branch, out.shape, wide)
+    channel_logits, spatial_logits = features, pooled.new_empty((n, 1, h, w))
+
+    begin = _settle(spatial[0], statistics, begin)
+    for branch, behind in itertools.pairwise(spatial):
+        assert behind.weight is not None
+        features = given(branch, reduced.shape, behind.weight.dtype)
+        out = spatial_logits if behind.before is None else as_map(behind.before, reduced.shape)
+        convolve(features, behind.product, behind.dilation, out)
+        begin = _settle(behind, statistics, begin)
+    return channel_logits, spatial_logits, saved, statistics
+
+
+def _settle(branch: Branch, statistics: Tensor, begin: int) -> int:
+    """Have a norm's vectors written; where the next one's statistics begin."""
+    has, mean = branch.norm.has, branch.norm.mean
+    if has & BATCH:
+        assert branch.before is not None
+        end = begin + mean.numel()
+        measure(branch.before, branch.norm, branch.eps, statistics[:, begin:end])
+        return end
+    if branch.running is not None:
+        running_mean, variance = branch.running
+        mean.copy_(running_mean)
+        branch.norm.deviation.copy_((variance.to(mean.dtype) + branch.eps).rsqrt())
+    return begin
