@@ -11,7 +11,7 @@ from torch import Tensor
 from bam_fused import BAM
 from bam_fused.backends import triton
 
-pytestmark = pytest.mark.triton_interpret
+pytestmark = [pytest.mark.triton_interpret, pytest.mark.usefixtures("triton_backend")]
 
 
 @pytest.fixture

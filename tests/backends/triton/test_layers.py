@@ -14,7 +14,7 @@ from bam_fused.backends import triton
 from bam_fused.bench.operations import DESCRIPTIONS
 from bam_fused.ops import OPERATORS
 
-pytestmark = [pytest.mark.triton_interpret]
+pytestmark = [pytest.mark.triton_interpret, pytest.mark.usefixtures("triton_backend")]
 
 NAMES = (
     "squeeze",
