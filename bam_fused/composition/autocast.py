@@ -12,7 +12,7 @@ from torch import Tensor
 
 def why_not(x: Tensor) -> str | None:
     """Why autocast is in the way; None where it is off on x's device, or x has its dtype."""
-    kind = x.device.type
+    kind = "cpu" if x.is_cpu else x.device.type
     if torch.is_autocast_enabled(kind) and x.dtype is not torch.get_autocast_dtype(kind):
         return f"autocast is on, and x is {x.dtype}, not {torch.get_autocast_dtype(kind)}"
     return None

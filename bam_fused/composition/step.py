@@ -118,30 +118,28 @@ def _track(layers: list[Step], statistics: Tensor) -> None:
     """Move the running statistics as `nn.BatchNorm2d` does, by whom no version counter notices: graphs may hold them."""
     norms = [step.norm for step in layers if step.norm is not None and _takes_batch(step.norm)]
     sizes = [cast(nn.BatchNorm2d, norm).num_features for norm in norms]
-    dtypes = {norm._buffers["running_mean"].dtype for norm in norms if _is_tracked(norm)}  # type: ignore[union-attr]
-    if len(dtypes) == 1:  # converted in one go: on a device each small tensor is a kernel
+    dtypes = {buffer.dtype for norm in norms if (buffer := norm._buffers["running_mean"]) is not None}
+    if len(dtypes) == 1:  # in one go: on a device each small tensor is a kernel
         statistics = statistics.to(dtypes.pop())
-    means, variances = (statistics[k].split(sizes) for k in (0, 1))
+    measured = statistics.flatten().split(2 * sizes)
     running: list[Tensor] = []
     targets: list[Tensor] = []
     momenta: list[float] = []
-    counts = [norm._buffers["num_batches_tracked"] for norm in norms if _is_tracked(norm)]
-    if counts := [count for count in counts if count is not None]:
-        torch._foreach_add_(counts, 1)
-    for norm, *measured in zip(cast("list[nn.BatchNorm2d]", norms), means, variances, strict=True):
-        if not _is_tracked(norm):
+    counts: list[Tensor] = []
+    for i, norm in enumerate(cast("list[nn.BatchNorm2d]", norms)):
+        buffers = norm._buffers
+        if not norm.training or not norm.track_running_stats or buffers["running_mean"] is None:
             continue
-        momentum, count = norm.momentum or 0.0, norm._buffers["num_batches_tracked"]
-        if norm.momentum is None and count is not None:
-            momentum = 1.0 / float(count)
-        for name, target in zip(("running_mean", "running_var"), measured, strict=True):
-            running.append(norm._buffers[name].data)  # type: ignore[union-attr]
+        momentum, count = norm.momentum or 0.0, buffers["num_batches_tracked"]
+        if count is not None:
+            counts.append(count)
+            if norm.momentum is None:
+                momentum = 1.0 / (float(count) + 1)
+        for name, target in (("running_mean", measured[i]), ("running_var", measured[i + len(norms)])):
+            running.append(buffers[name].data)  # type: ignore[union-attr]
             targets.append(target.to(running[-1].dtype))
             momenta.append(momentum)
+    if counts:
+        torch._foreach_add_(counts, 1)
     if running:
         torch._foreach_lerp_(running, targets, momenta)
-
-
-def _is_tracked(norm: nn.Module) -> bool:
-    """Whether a norm over the batch moves its running statistics."""
-    return norm.training and bool(norm.track_running_stats) and norm._buffers["running_mean"] is not None

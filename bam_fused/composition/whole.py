@@ -38,9 +38,9 @@ def why_not(live: Live, x: Tensor) -> str | None:
             if own is not None and own.dtype is not dtype and not autocast.runs_in_dtype_of(x, own):
                 return f"x is {dtype}, a layer {own.dtype}"
     tensors = [tensor for step in layers for tensor in _tensors(step)]
-    device = x.device
+    on_cpu = x.is_cpu  # a device takes longer to compare
     for tensor in tensors:
-        if type(tensor) not in PLAIN_TENSORS or tensor.device != device:
+        if type(tensor) not in PLAIN_TENSORS or not (tensor.is_cpu if on_cpu else tensor.device == x.device):
             return "a parameter is no plain tensor on x's device"
     if torch.is_grad_enabled() and (x.requires_grad or any(tensor.requires_grad for tensor in tensors)):
         return "a gradient is wanted"

@@ -17,8 +17,8 @@ from torch import Tensor
 from bam_fused.backends.triton import interpreted
 from bam_fused.functional.bam import AFFINE, BIAS, NORM, RELU
 
-PRECISION = "tf32x3"
-"""How float32 is multiplied: as three products of tensor cores, which together keep all but its last bits."""
+PRECISION = "tf32x3" if torch.version.hip is None else "ieee"
+"""How float32 is multiplied: as three products of tensor cores, which keep all but its last bits, where Triton can."""
 
 SMALLEST = 16  # side of a product
 WIDEST = 128  # the most outputs that a program sums at a time
