@@ -12,6 +12,7 @@ from drawing import FORMATS, VIEWS, feature_map
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
+from bam_fused import backends, functional
 from bam_fused.bench.operations import DESCRIPTIONS
 from bam_fused.ops import OPERATORS
 
@@ -71,6 +72,23 @@ def test_called_directly_it_differentiates(operator, through):
         ours, plain = called(*arguments), OPERATORS[operator].plain(*arguments)
         for one, other in zip(_gradients(ours, leaves), _gradients(plain, leaves), strict=True):
             torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("operator", functional.__all__)
+def test_a_compiled_graph_holds_the_kernel(operator):
+    """And not the plain form, as it did where PyTorch said of everything compiled that it is exported (torch 2.11)."""
+    if backends.why_only_eager(operator, torch.device("cpu")) is not None:
+        pytest.skip("no kernel for it is built")
+    called: list[str] = []
+
+    def capture(graph, _):
+        called.extend(str(node.target) for node in graph.graph.nodes)
+        return graph.forward
+
+    _, arguments = next(_calls(operator, feature_map(SHAPE)))
+    with torch.no_grad():
+        torch.compile(getattr(functional, operator), backend=capture, fullgraph=True)(*arguments)
+    assert f"bam_fused.{operator}.compiled" in called
 
 
 def _gradients(result: Any, leaves: list[torch.Tensor]) -> tuple[torch.Tensor | None, ...]:
