@@ -27,7 +27,8 @@ ELEMENTS = 4096  # of a tile, about
 CHANNELS = 128  # of a tile, at most
 MOST_ROWS = 256
 RUN = 1024  # elements of a program that goes over all
-TILES = 64  # that are put together at a time
+TILES = 256  # that are put together at a time, at most: each time takes as long as memory takes to answer
+FEW_CHANNELS = 16  # of a program that puts tiles together
 
 
 class Norm(NamedTuple):
@@ -233,7 +234,6 @@ def _measuring(
 ) -> tuple[Launch, Launch, int]:
     tile, block = _tile(channels)
     tiles, blocks = triton.cdiv(rows, tile), triton.cdiv(channels, block)
-    small = 16
     moments = Launch(
         moments_kernel,
         device,
@@ -247,15 +247,15 @@ def _measuring(
     vectors = Launch(
         vectors_kernel,
         device,
-        grid=triton.cdiv(channels, small),
-        warps=4,
+        grid=triton.cdiv(channels, FEW_CHANNELS),
+        warps=8,
         rows=rows,
         tiles=tiles,
         measured=measured,
         CHANNELS=channels,
         TILE=tile,
-        CHANNEL_BLOCK=small,
-        TILE_BLOCK=TILES,
+        CHANNEL_BLOCK=FEW_CHANNELS,
+        TILE_BLOCK=min(TILES, triton.next_power_of_2(tiles)),
         EPS=eps,
     )
     return moments, vectors, tiles
