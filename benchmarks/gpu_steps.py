@@ -35,6 +35,21 @@ torch.cuda.synchronize()
 print("done")
 """
 
+REDUCED_TRITON = """
+import torch, bam_fused
+from bam_fused.bench.operations import DESCRIPTIONS
+for shape in ((2, 64, 19, 13), (3, 40, 7, 7)):
+    for layout in (torch.contiguous_format, torch.channels_last):
+        x = torch.randn(shape, device="cuda", dtype=torch.bfloat16).contiguous(memory_format=layout)
+        for description in DESCRIPTIONS.values():
+            for operator, samples in description.operators.items():
+                if "triton" in bam_fused.ops.OPERATORS[operator].backends:
+                    for arguments in samples(x):
+                        getattr(torch.ops.bam_fused, operator).triton(*arguments)
+torch.cuda.synchronize()
+print("done")
+"""
+
 PROFILED = """
 import torch, bam_fused
 x = torch.randn(32, 256, 56, 56, device="cuda", dtype=torch.bfloat16)
@@ -117,6 +132,13 @@ def steps(folder: Path) -> list[Step]:
         cases("kernels"),
         Step("tests of Triton on the device", (*pytest, "tests/backends/triton", "-m", "gpu"), 300),
         Step("memcheck", (*sanitizer, "memcheck", python, "-c", REDUCED), 300, "compute-sanitizer", plain_memory),
+        Step(
+            "memcheck of Triton",
+            (*sanitizer, "memcheck", python, "-c", REDUCED_TRITON),
+            300,
+            "compute-sanitizer",
+            plain_memory,
+        ),
         Step("racecheck", (*sanitizer, "racecheck", python, "-c", REDUCED), 500, "compute-sanitizer"),
         Step("ncu", (*ncu, python, "-c", PROFILED), 200, "ncu", keeps=True),
         cases("competitors"),

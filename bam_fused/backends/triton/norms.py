@@ -1,9 +1,8 @@
 """The norms of a training step's branches: rows of features, (rows, channels) without gaps, normalised over all rows.
 
-    measure      mean and reciprocal deviation of each channel, over the batch
-    normalise    what a layer behind is given: the norm and the ReLU applied
-    sums         of the gradient in front of the ReLU: alone and times the normalised features, by channel
-    gradient     of what the norm was given
+    measure         mean and reciprocal deviation of each channel, over the batch
+    normalise       what a layer behind is given: the norm and the ReLU applied
+    differentiate   the gradient of what the norm was given, and by channel the sums that those of gain and offset are
 
 Sums over the rows are cut into tiles, each about its own first row, so that equal numbers have their mean exactly, and the
 tiles' are put together in float64.
