@@ -6,7 +6,6 @@ the spatial logits of them.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 
 import torch
@@ -36,22 +35,28 @@ def bam(
         found: Tensor = eager.kernel("bam")(x, tensors, layers, channel_layers, dilations, eps, combine, crops)
         return found
     n, c, h, w = x.shape
-    wide = compute_dtype(x.dtype)
     own = list(read(tensors, layers, eps))
     channel, spatial = own[:channel_layers], own[channel_layers:]
     pooled_width = min(h, w) if crops else w
-    pooled = x.new_empty((n, c), dtype=wide)
-    zero = x.new_zeros((), dtype=wide) if not channel or not spatial else pooled
-    channel_logits, spatial_logits = zero.expand(n, c), zero
+    wide = compute_dtype(x.dtype)
+    pooled: Tensor | None = None
     if spatial:
+        pooled = x.new_empty((n, c), dtype=wide) if channel else None
         reduced = _features(x, spatial[0])
-        reduce(x, spatial[0], reduced, pooled if channel else None, pooled_width)
+        reduce(x, spatial[0], reduced, pooled, pooled_width)
         spatial_logits = _spatial_logits(reduced, spatial[1:], dilations)
     else:
-        pooled, spatial_logits = global_avg_pool(x[..., :pooled_width]).to(wide), zero.expand(n, 1, h, w)
-    if channel:
-        channel_logits = functools.reduce(lambda features, own: dense(features, own), channel, pooled)
+        pooled = global_avg_pool(x[..., :pooled_width]).to(wide)
+        spatial_logits = _nothing(x, (n, 1, h, w))
+    channel_logits = _nothing(x, (n, c)) if pooled is None else pooled
+    for one in channel:
+        channel_logits = dense(channel_logits, one)
     return gate(x, channel_logits, spatial_logits, combine if channel and spatial else "sum")
+
+
+def _nothing(x: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """The logits of a branch that is not there."""
+    return x.new_zeros(()).expand(shape)
 
 
 def _features(x: Tensor, own: Layer) -> Tensor:

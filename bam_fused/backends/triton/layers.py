@@ -93,13 +93,21 @@ def layer(weight: Tensor, bias: Tensor | None = None, *, relu: bool = False) -> 
 
 def read(tensors: Sequence[Tensor], layers: Sequence[int], eps: Sequence[float]) -> Iterator[Layer]:
     """The layers from the arguments of the operator `bam`."""
-    remaining = iter(tensors)
+    at = 0
     for has, smallest in zip(layers, eps, strict=True):
-        weight = next(remaining)
-        found = [weight]
-        for bit, names in ((BIAS, 1), (NORM, 2), (AFFINE, 2)):
-            found += [next(remaining) if has & bit else weight for _ in range(names)]
-        yield Layer(tuple(found), has, smallest)
+        weight = tensors[at]
+        bias = mean = variance = gain = offset = weight
+        at += 1
+        if has & BIAS:
+            bias = tensors[at]
+            at += 1
+        if has & NORM:
+            mean, variance = tensors[at : at + 2]
+            at += 2
+        if has & AFFINE:
+            gain, offset = tensors[at : at + 2]
+            at += 2
+        yield Layer((weight, bias, mean, variance, gain, offset), has, smallest)
 
 
 def factors(dtype: torch.dtype) -> dict[str, Any]:
