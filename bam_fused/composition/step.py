@@ -74,9 +74,8 @@ def run(live: Live, x: Tensor) -> Tensor:
     reduction = spatial[0].weight._parameters
     weight, bias = cast(Tensor, reduction["weight"]), cast("Tensor | None", reduction["bias"])
     tensors, layers = described(live)
-    if torch.is_autocast_enabled(
-        x.device.type
-    ):  # as it does to convolutions; the channel branch loses nothing in float32
+    if torch.is_autocast_enabled(x.device.type):
+        # As it does to convolutions; the channel branch loses nothing in float32.
         own = {id(tensor) for step in spatial for tensor in step.weight._parameters.values()}
         tensors = [tensor.to(x.dtype) if id(tensor) in own else tensor for tensor in tensors]
         weight, bias = weight.to(x.dtype), None if bias is None else bias.to(x.dtype)

@@ -113,9 +113,8 @@ def _after_spatial(step: Step, features: Tensor, memory_format: torch.memory_for
     On the CPU the norm gets x's memory format, as it would in eager: there PyTorch adds up the statistics of a channels_last
     batch in one long run, which rounds far worse, and so many more of a ReLU's inputs near 0 change sides.
     """
-    if (
-        step.norm is not None and features.is_cpu and not torch.compiler.is_compiling()
-    ):  # Inductor adds up alike in both
+    if step.norm is not None and features.is_cpu and not torch.compiler.is_compiling():
+        # Inductor adds up alike in every format.
         features = features.contiguous(memory_format=memory_format)
     return _after(step, features).contiguous(memory_format=torch.channels_last)
 

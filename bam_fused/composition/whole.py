@@ -49,7 +49,9 @@ def why_not(live: Live, x: Tensor) -> str | None:
 
 def why_not_wide(x: Tensor) -> str | None:
     """Why no kernel of a whole BAM is compiled for x's dtype on its device; None where one is."""
-    return None if x.is_cpu or x.dtype is not torch.float64 else "x is float64, for which a device compiles no kernels"
+    return (
+        None if x.is_cpu or x.dtype is not torch.float64 else "x is float64, for which no kernels of a BAM are compiled"
+    )
 
 
 def run(live: Live, x: Tensor) -> Tensor:
