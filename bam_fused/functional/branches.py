@@ -41,16 +41,22 @@ class _Layer(NamedTuple):
     relu: bool
 
 
-def _read(
-    like: Tensor, tensors: Tensors, layers: Ints, channel_layers: int, dilations: Ints, eps: Floats
-) -> list[_Layer]:
-    wide, place, read = compute_dtype(like), 0, []
+def places_of(layers: Ints, channel_layers: int) -> Iterator[dict[str, int]]:
+    """Where each layer's tensors are among all, by name."""
+    place = 0
     for i, has in enumerate(layers):
         names = [] if i == channel_layers else ["weight"]
         for bit, more in ((BIAS, ["bias"]), (NORM, ["mean", "variance"]), (AFFINE, ["gain", "offset"])):
             names += more if has & bit else []
-        places = {name: place + k for k, name in enumerate(names)}
+        yield {name: place + k for k, name in enumerate(names)}
         place += len(names)
+
+
+def _read(
+    like: Tensor, tensors: Tensors, layers: Ints, channel_layers: int, dilations: Ints, eps: Floats
+) -> list[_Layer]:
+    wide, read = compute_dtype(like), []
+    for i, (has, places) in enumerate(zip(layers, places_of(layers, channel_layers), strict=True)):
         hidden = channel_layers < i < len(layers) - 1
         dilation = dilations[i - channel_layers - 1] if hidden else 1
         mine = {name: tensors[at].to(wide) for name, at in places.items()}

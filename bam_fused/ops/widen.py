@@ -8,4 +8,9 @@ from torch import Tensor
 
 def compute_dtype(x: Tensor) -> torch.dtype:
     """float64 for float64, else float32: what kernels and plain forms compute in before they round once."""
-    return torch.float64 if x.dtype == torch.float64 else torch.float32
+    return compute_type(x.dtype)
+
+
+def compute_type(dtype: torch.dtype) -> torch.dtype:
+    """The same of a dtype."""
+    return torch.float64 if dtype == torch.float64 else torch.float32

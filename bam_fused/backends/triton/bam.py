@@ -16,8 +16,9 @@ from bam_fused.backends.triton.dense import dense
 from bam_fused.backends.triton.dilated_conv import convolve, ends
 from bam_fused.backends.triton.gate import gate
 from bam_fused.backends.triton.global_avg_pool import global_avg_pool
-from bam_fused.backends.triton.layers import Layer, compute_dtype, read
+from bam_fused.backends.triton.layers import Layer, read
 from bam_fused.backends.triton.squeeze import reduce
+from bam_fused.ops.widen import compute_dtype
 
 
 def bam(
@@ -38,7 +39,7 @@ def bam(
     own = list(read(tensors, layers, eps))
     channel, spatial = own[:channel_layers], own[channel_layers:]
     pooled_width = min(h, w) if crops else w
-    wide = compute_dtype(x.dtype)
+    wide = compute_dtype(x)
     pooled: Tensor | None = None
     if spatial:
         pooled = x.new_empty((n, c), dtype=wide) if channel else None
@@ -70,7 +71,7 @@ def _spatial_logits(features: Tensor, layers: list[Layer], dilations: Sequence[i
     """The layers behind the reduction; the last one goes with the one in front of it, where there is one that it fits."""
     *hidden, final = layers
     n, _, h, w = features.shape
-    logits = features.new_empty((n, 1, h, w), dtype=compute_dtype(features.dtype))
+    logits = features.new_empty((n, 1, h, w), dtype=compute_dtype(features))
     for i, (own, dilation) in enumerate(zip(hidden, dilations, strict=True)):
         if i + 1 == len(hidden) and ends(own.weight):
             convolve(features, own, dilation, logits, final)

@@ -15,10 +15,11 @@ from torch import Tensor
 from bam_fused.backends import eager
 from bam_fused.backends.triton.dense import dense
 from bam_fused.backends.triton.dilated_conv import convolve
-from bam_fused.backends.triton.layers import Layer, compute_dtype, layer
+from bam_fused.backends.triton.layers import Layer, layer
 from bam_fused.backends.triton.norms import Norm, measure, normalise
-from bam_fused.functional.bam import AFFINE, BIAS, NORM, RELU
-from bam_fused.functional.branches import BATCH, places_kept
+from bam_fused.functional.bam import NORM, RELU
+from bam_fused.functional.branches import BATCH, places_kept, places_of
+from bam_fused.ops.widen import compute_dtype
 
 
 @dataclass
@@ -62,15 +63,10 @@ def read(
 ) -> list[Branch]:
     """The layers from the arguments of the operator."""
     kept, _ = places_kept(pooled, reduced, tensors, layers, channel_layers)
-    found, place = [], 0
+    found = []
     n, reductions, h, w = reduced.shape
-    for i, has in enumerate(layers):
-        names = [] if i == channel_layers else ["weight"]
-        for bit, more in ((BIAS, ["bias"]), (NORM, ["mean", "variance"]), (AFFINE, ["gain", "offset"])):
-            names += more if has & bit else []
-        places = {name: place + k for k, name in enumerate(names)}
+    for i, (has, places) in enumerate(zip(layers, places_of(layers, channel_layers), strict=True)):
         own = {name: tensors[at] for name, at in places.items()}
-        place += len(names)
         outputs = own["weight"].shape[0] if "weight" in own else reductions
         begin = kept[i].vectors
         mean, deviation = (saved[begin + k * outputs : begin + (k + 1) * outputs] for k in (0, 1))
@@ -120,7 +116,7 @@ def branches(
         found: tuple[Tensor, Tensor, Tensor, Tensor] = eager.kernel("branches")(pooled, reduced, tensors, *description)
         return found
     n, _, h, w = reduced.shape
-    wide = compute_dtype(pooled.dtype)
+    wide = compute_dtype(pooled)
     pooled = pooled.to(wide).contiguous()
     reduced = reduced.to(wide).contiguous(memory_format=torch.channels_last)
     saved = pooled.new_empty(places_kept(pooled, reduced, tensors, layers, channel_layers)[1])

@@ -11,10 +11,11 @@ from bam_fused.backends import eager
 from bam_fused.backends.triton.branches import Branch, ends_in_a_product, given, read
 from bam_fused.backends.triton.dilated_conv import convolve
 from bam_fused.backends.triton.dilated_conv_weight_grad import dilated_conv_weight_grad
-from bam_fused.backends.triton.layers import compute_dtype, layer
+from bam_fused.backends.triton.layers import layer
 from bam_fused.backends.triton.norms import differentiate
 from bam_fused.functional.bam import AFFINE, BIAS, NORM
 from bam_fused.functional.branches import BATCH
+from bam_fused.ops.widen import compute_dtype
 
 Found = dict[str, Tensor]
 """Gradients of one layer's tensors, by name."""
@@ -39,7 +40,7 @@ def branches_backward(
         arguments = (channel_grad, spatial_grad, pooled, reduced, saved, tensors, *description, wanted)
         plain: tuple[Tensor, Tensor, list[Tensor]] = eager.kernel("branches_backward")(*arguments)
         return plain
-    wide = compute_dtype(pooled.dtype)
+    wide = compute_dtype(pooled)
     pooled = pooled.to(wide).contiguous()
     reduced = reduced.to(wide).contiguous(memory_format=torch.channels_last)
     every = read(pooled, reduced, saved, tensors, *description)

@@ -6,7 +6,6 @@ A program has one tap and a part of the positions; the parts' sums are added up 
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
 
 import torch
 import triton
@@ -15,9 +14,10 @@ from torch import Tensor
 
 from bam_fused.backends import eager
 from bam_fused.backends.triton.launch import Launch
-from bam_fused.backends.triton.layers import BLOCK_BYTES, WIDEST, compute_dtype, factors, multiply, power_of_two
-from bam_fused.backends.triton.partials import Sums
+from bam_fused.backends.triton.layers import BLOCK_BYTES, WIDEST, factors, multiply, power_of_two
+from bam_fused.backends.triton.partials import Summed, Sums
 from bam_fused.checks import check_feature_map
+from bam_fused.ops.widen import compute_dtype, compute_type
 
 PROGRAMS = 1056  # eight for each multiprocessor
 SHARE = 0.5  # of what is read, at most, that partial sums may be
@@ -71,18 +71,10 @@ def dilated_conv_weight_grad_kernel(
     tl.store(sums_ptr + at, sums, live_o[:, None] & live_i[None, :])
 
 
-@dataclass(frozen=True)
-class Settled:
-    """The launch for tensors of a given shape and dtypes, and its partial sums."""
-
-    launch: Launch
-    sums: Sums
-
-
 @functools.lru_cache(maxsize=1024)
 def settle(
     shape: tuple[int, ...], outputs: int, dilation: int, dtypes: tuple[torch.dtype, torch.dtype], device: torch.device
-) -> Settled:
+) -> Summed:
     """The launch for channels_last x of this shape and so many outputs; `dtypes`: of x and the gradient."""
     n, inputs, h, w = shape
     dtype = dtypes[0]
@@ -92,7 +84,7 @@ def settle(
     blocks = 9 * triton.cdiv(inputs, input_block) * triton.cdiv(outputs, output_block)
     affordable = int(SHARE * positions * (inputs + outputs) / (outputs * inputs))
     splits = max(1, min(steps, triton.cdiv(PROGRAMS, blocks), affordable))
-    sums = Sums(device, compute_dtype(dtype), 1, splits, outputs * inputs * 9)
+    sums = Sums(device, compute_type(dtype), 1, splits, outputs * inputs * 9)
     launch = Launch(
         dilated_conv_weight_grad_kernel,
         device,
@@ -112,7 +104,7 @@ def settle(
         FAR=positions * max(inputs, outputs) >= 2**31,
         **factors(dtype),
     )
-    return Settled(launch, sums)
+    return Summed(launch, sums)
 
 
 def dilated_conv_weight_grad(x: Tensor, grad: Tensor, dilation: int) -> Tensor:
@@ -123,7 +115,7 @@ def dilated_conv_weight_grad(x: Tensor, grad: Tensor, dilation: int) -> Tensor:
         found: Tensor = eager.kernel("dilated_conv_weight_grad")(x, grad, dilation)
         return found
     settled = settle(x.shape, grad.shape[1], dilation, (x.dtype, grad.dtype), x.device)
-    out = x.new_empty((3, 3, grad.shape[1], x.shape[1]), dtype=compute_dtype(x.dtype))
+    out = x.new_empty((3, 3, grad.shape[1], x.shape[1]), dtype=compute_dtype(x))
     target = settled.sums.target(out)
     settled.launch(*(t.contiguous(memory_format=torch.channels_last) for t in (x, grad)), target)
     settled.sums.finish(target, out)

@@ -118,11 +118,6 @@ def factors(dtype: torch.dtype) -> dict[str, Any]:
     return {"WIDENS": interpreted() and dtype == torch.bfloat16, "PRECISION": PRECISION}
 
 
-def compute_dtype(x: torch.dtype) -> torch.dtype:
-    """What is summed in."""
-    return torch.float64 if x == torch.float64 else torch.float32
-
-
 def stages(programs: int) -> int:
     """Blocks under way at a time: more where the programs are so few that each multiprocessor has one or two."""
     return 3 if programs > FEW else 5

@@ -19,8 +19,8 @@ import triton.language as tl
 from torch import Tensor
 
 from bam_fused.backends.triton.launch import Launch
-from bam_fused.backends.triton.layers import compute_dtype
 from bam_fused.backends.triton.partials import Sums
+from bam_fused.ops.widen import compute_type
 
 ELEMENTS = 4096  # of a tile, about
 CHANNELS = 128  # of a tile, at most
@@ -306,7 +306,7 @@ def _differentiating(
     partial = Launch(
         gradient_sums_kernel, device, grid=tiles * blocks, warps=4, rows=rows, TILE=tile, CHANNEL_BLOCK=block, **kinds
     )
-    sums = Sums(device, compute_dtype(dtypes[0]), 1, tiles, (4 if outer else 2) * channels)
+    sums = Sums(device, compute_type(dtypes[0]), 1, tiles, (4 if outer else 2) * channels)
     numbers = rows * channels
     gradient = Launch(
         gradient_kernel, device, grid=triton.cdiv(numbers, RUN), warps=4, numbers=numbers, rows=rows, RUN=RUN, **kinds

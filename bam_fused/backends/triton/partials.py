@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
 from bam_fused.backends.triton.launch import Launch
+from bam_fused.ops.widen import compute_type
 
 BLOCK = 64
 UNROLL = 64  # partial sums of an output, at most, that are loaded before the first is added
@@ -48,7 +51,7 @@ class Sums:
         self.splits = splits
         self.kernel_divisor = divisor if splits == 1 else 1
         self._shape = (batch, splits, length)
-        self._dtype = torch.float64 if dtype == torch.float64 else torch.float32
+        self._dtype = compute_type(dtype)
         programs = triton.cdiv(length, BLOCK)
         self.launch = Launch(
             sum_partials_kernel,
@@ -71,3 +74,10 @@ class Sums:
         """Sum what the kernel wrote, unless it wrote the output."""
         if self.splits > 1:
             self.launch(target, out)
+
+
+class Summed(NamedTuple):
+    """A launch that leaves partial sums, and these."""
+
+    launch: Launch
+    sums: Sums

@@ -8,7 +8,6 @@ the reduction's norm and ReLU applied here, too.
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
 
 import torch
 import triton
@@ -23,7 +22,6 @@ from bam_fused.backends.triton.layers import (
     Described,
     Layer,
     block,
-    compute_dtype,
     factors,
     finish,
     layer,
@@ -31,10 +29,11 @@ from bam_fused.backends.triton.layers import (
     power_of_two,
     stages,
 )
-from bam_fused.backends.triton.partials import Sums
+from bam_fused.backends.triton.partials import Summed, Sums
 from bam_fused.backends.triton.rows import choose_rows, extent_of, strides_of, vector_width
 from bam_fused.checks import check_squeeze
 from bam_fused.functional.squeeze import memory_format_of
+from bam_fused.ops.widen import compute_dtype
 
 TILE = 64  # positions: the same for every batch, so that a sample's sums are, too
 
@@ -125,14 +124,6 @@ def squeeze_kernel(
     tl.store(out_ptr + out_at, out.to(out_ptr.dtype.element_ty), live & (position < positions)[:, None])
 
 
-@dataclass(frozen=True)
-class Settled:
-    """The launch for tensors of given descriptions, and its partial sums."""
-
-    launch: Launch
-    sums: Sums
-
-
 def copies_of(dtype: torch.dtype, rows_are_channels: bool) -> int:
     """Rows of the product that sums over positions; 0 where a thread has positions next to each other to add up."""
     return SMALLEST if dtype.itemsize == 2 and not rows_are_channels else 0
@@ -145,7 +136,7 @@ def settle(
     reduced: Description,
     pooled: torch.dtype | None,
     pooled_width: int,
-) -> Settled | None:
+) -> Summed | None:
     """The launch for tensors of these descriptions; None where x must be made contiguous first.
 
     `pooled`: the dtype of the pooled vector, None where nobody wants it; `pooled_width`: the columns that are pooled.
@@ -195,7 +186,7 @@ def settle(
         EPS=eps,
         **factors(dtype),
     )
-    return Settled(launch, sums)
+    return Summed(launch, sums)
 
 
 def reduce(
@@ -222,7 +213,7 @@ def squeeze(x: Tensor, weight: Tensor, bias: Tensor | None, features: bool = Fal
         found: tuple[Tensor, Tensor] = eager.kernel("squeeze")(x, weight, bias, features)
         return found
     n, c, h, w = x.shape
-    dtype = compute_dtype(x.dtype) if features else x.dtype
+    dtype = compute_dtype(x) if features else x.dtype
     memory_format = torch.channels_last if features else memory_format_of(x)
     pooled = x.new_empty((n, c), dtype=dtype)
     reduced = torch.empty((n, weight.shape[0], h, w), dtype=dtype, device=x.device, memory_format=memory_format)

@@ -7,7 +7,6 @@ behind it in a fixed order.
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
 
 import torch
 import triton
@@ -16,10 +15,11 @@ from torch import Tensor
 
 from bam_fused.backends import eager
 from bam_fused.backends.triton.launch import Description, Launch, describe
-from bam_fused.backends.triton.layers import WIDEST, block, compute_dtype, factors, multiply, power_of_two
-from bam_fused.backends.triton.partials import Sums
+from bam_fused.backends.triton.layers import WIDEST, block, factors, multiply, power_of_two
+from bam_fused.backends.triton.partials import Summed, Sums
 from bam_fused.backends.triton.rows import choose_rows, extent_of, strides_of, vector_width
 from bam_fused.checks import check_reduced_grad
+from bam_fused.ops.widen import compute_dtype, compute_type
 
 CHANNELS = 64  # of a block
 PROGRAMS = 264  # two for each multiprocessor
@@ -76,16 +76,8 @@ def squeeze_weight_grad_kernel(
     tl.store(sums_ptr + at, sums, live_output[:, None] & live_channel[None, :])
 
 
-@dataclass(frozen=True)
-class Settled:
-    """The launch for tensors of given descriptions, and its partial sums."""
-
-    launch: Launch
-    sums: Sums
-
-
 @functools.lru_cache(maxsize=1024)
-def settle(x: Description, outputs: int, reduced_dtype: torch.dtype) -> Settled | None:
+def settle(x: Description, outputs: int, reduced_dtype: torch.dtype) -> Summed | None:
     """The launch for a reduction to so many channels; None where x must be made contiguous first."""
     shape, stride, dtype, device = x
     rows_are_channels = choose_rows(shape, stride)
@@ -99,7 +91,7 @@ def settle(x: Description, outputs: int, reduced_dtype: torch.dtype) -> Settled 
     output_block = min(WIDEST, power_of_two(outputs))
     blocks = triton.cdiv(shape[1], CHANNELS) * triton.cdiv(outputs, output_block)
     splits = min(steps, triton.cdiv(PROGRAMS, blocks))
-    sums = Sums(device, compute_dtype(dtype), 1, splits, outputs * shape[1])
+    sums = Sums(device, compute_type(dtype), 1, splits, outputs * shape[1])
     launch = Launch(
         squeeze_weight_grad_kernel,
         device,
@@ -119,7 +111,7 @@ def settle(x: Description, outputs: int, reduced_dtype: torch.dtype) -> Settled 
         OUTPUT_BLOCK=output_block,
         **factors(dtype),
     )
-    return Settled(launch, sums)
+    return Summed(launch, sums)
 
 
 def squeeze_weight_grad(x: Tensor, reduced_grad: Tensor) -> Tensor:
@@ -132,7 +124,7 @@ def squeeze_weight_grad(x: Tensor, reduced_grad: Tensor) -> Tensor:
     settled = settle(describe(x), outputs, reduced_grad.dtype)
     if settled is None:
         return squeeze_weight_grad(x.contiguous(), reduced_grad)
-    out = x.new_empty((outputs, x.shape[1]), dtype=compute_dtype(x.dtype))
+    out = x.new_empty((outputs, x.shape[1]), dtype=compute_dtype(x))
     target = settled.sums.target(out)
     settled.launch(x, reduced_grad.contiguous(memory_format=torch.channels_last), target)
     settled.sums.finish(target, out)
