@@ -70,7 +70,7 @@ def read(
         outputs = own["weight"].shape[0] if "weight" in own else reductions
         begin = kept[i].vectors
         mean, deviation = (saved[begin + k * outputs : begin + (k + 1) * outputs] for k in (0, 1))
-        norm = Norm(has, mean, deviation, own.get("gain", mean), own.get("offset", mean))
+        norm = Norm(has, mean, deviation, own.get("gain", mean).contiguous(), own.get("offset", mean).contiguous())
         before: Tensor | None = None
         if i == channel_layers:
             before = reduced.permute(0, 2, 3, 1).reshape(n * h * w, outputs)

@@ -79,7 +79,7 @@ def _through_spatial(
     """From the spatial logits' gradient (N, 1, H, W) to the reduction's, which is written."""
     last = branches[-1].weight
     assert last is not None
-    outer: Tensor | None = last.flatten()
+    outer: Tensor | None = last.flatten().contiguous()
     features_grad = grad.contiguous()
     for i in reversed(range(len(branches) - 1)):
         branch, dtype = branches[i], last.dtype

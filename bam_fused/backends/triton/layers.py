@@ -68,7 +68,7 @@ Described = tuple[tuple[int, ...], tuple[int, ...], tuple[torch.dtype, ...], int
 
 
 class Layer(NamedTuple):
-    """One layer: its six tensors, as the kernels take them, and what it has."""
+    """One layer: its six tensors, as the kernels take them, all but the weight without gaps, and what it has."""
 
     tensors: tuple[Tensor, ...]
     has: int
@@ -88,7 +88,7 @@ class Layer(NamedTuple):
 def layer(weight: Tensor, bias: Tensor | None = None, *, relu: bool = False) -> Layer:
     """A layer without a norm."""
     has = (0 if bias is None else BIAS) | (RELU if relu else 0)
-    return Layer((weight, weight if bias is None else bias, *[weight] * 4), has, 0.0)
+    return Layer((weight, weight if bias is None else bias.contiguous(), *[weight] * 4), has, 0.0)
 
 
 def read(tensors: Sequence[Tensor], layers: Sequence[int], eps: Sequence[float]) -> Iterator[Layer]:
@@ -99,13 +99,13 @@ def read(tensors: Sequence[Tensor], layers: Sequence[int], eps: Sequence[float])
         bias = mean = variance = gain = offset = weight
         at += 1
         if has & BIAS:
-            bias = tensors[at]
+            bias = tensors[at].contiguous()
             at += 1
         if has & NORM:
-            mean, variance = tensors[at : at + 2]
+            mean, variance = tensors[at].contiguous(), tensors[at + 1].contiguous()
             at += 2
         if has & AFFINE:
-            gain, offset = tensors[at : at + 2]
+            gain, offset = tensors[at].contiguous(), tensors[at + 1].contiguous()
             at += 2
         yield Layer((weight, bias, mean, variance, gain, offset), has, smallest)
 

@@ -56,3 +56,12 @@ def test_gradients_that_are_not_wanted_are_empty(poisoned, device, dtype):
     wanted = [i % 2 for i in range(len(tensors))]
     _, _, found = triton.kernel("branches_backward")(*grads, pooled, reduced, saved, tensors, *layers, wanted)
     assert [t.shape for t in found] == [t.shape if i else (0,) for t, i in zip(tensors, wanted, strict=True)]
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_tensors_in_any_strides(kernels, training):
+    grads, (pooled, reduced, tensors, *layers) = problem(BAM.official(32).train(training), (2, 2, 4, 5), torch.float32)
+    with_gaps = [torch.stack([tensor, torch.full_like(tensor, float("nan"))], -1)[..., 0] for tensor in tensors]
+    expected = kernels(grads, (pooled, reduced, tensors, *layers))
+    for ours, right in zip(kernels(grads, (pooled, reduced, with_gaps, *layers)), expected, strict=True):
+        torch.testing.assert_close(ours, right, rtol=1e-5, atol=1e-5)

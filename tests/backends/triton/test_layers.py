@@ -53,3 +53,16 @@ def test_values(poisoned, device, name, format, dtype):
     for shape in SHAPES:
         for arguments in SAMPLES[name](feature_map(shape, dtype, format)):
             check(name, device, arguments)
+
+
+def _with_gaps(tensor: Tensor) -> Tensor:
+    return torch.stack([tensor, torch.full_like(tensor, float("nan"))], -1)[..., 0]
+
+
+@pytest.mark.parametrize("name", ["squeeze", "dilated_conv", "bam"])
+def test_tensors_of_layers_in_any_strides(device, name):
+    for x, *rest in SAMPLES[name](feature_map((2, 32, 5, 6)).to(device)):
+        kernel = triton.kernel(name)
+        expected = tree_leaves(kernel(x, *rest))
+        with_gaps = tree_leaves(kernel(x, *tree_map_only(Tensor, _with_gaps, rest)))
+        assert all(map(torch.equal, with_gaps, expected))
