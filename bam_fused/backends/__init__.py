@@ -167,6 +167,8 @@ def why_not(name: str, operator: str, device: torch.device) -> str | None:
         return reason
     if name not in SERVED[operator]:
         return f"it has no kernel for {operator}"
+    if name == "triton" and operator in triton.PRODUCTS and (reason := triton.why_not_product(device)) is not None:
+        return reason
     if name in LIBRARIES and not _in_library(operator, LIBRARIES[name]):
         return f"its library has no kernel for {operator}, so it is older than this code: build it again"
     return _failed.get((name, operator, device))

@@ -26,6 +26,23 @@ from typing import Any
 import torch
 
 OLDEST_CAPABILITY = (7, 0)  # every kernel compiles for it; where another Triton refuses, its error sends us to eager
+OLDEST_FOR_PRODUCTS = (
+    8,
+    0,
+)  # before, Triton multiplies without tensor cores, and thousands of bytes a thread are spilled
+PRODUCTS = frozenset(
+    (
+        "bam",
+        "branches",
+        "branches_backward",
+        "dilated_conv",
+        "dilated_conv_weight_grad",
+        "squeeze",
+        "squeeze_input_grad",
+        "squeeze_weight_grad",
+    )
+)
+"""The operators whose kernels multiply matrices."""
 
 
 def why_not(device: torch.device) -> str | None:
@@ -39,8 +56,14 @@ def why_not(device: torch.device) -> str | None:
     return None if device.type == "xpu" else f"Triton does not serve {device.type} devices"
 
 
-# What torch.compiler.assume_constant_result does, without importing the compiler: it calls `why_not` and keeps the answer.
+def why_not_product(device: torch.device) -> str | None:
+    """Why the kernels of `PRODUCTS` cannot run on a device that Triton runs on; None where they can."""
+    return _too_old(device, OLDEST_FOR_PRODUCTS, "kernels of whole BAMs") if device.type == "cuda" else None
+
+
+# What torch.compiler.assume_constant_result does, without importing the compiler: it calls them and keeps the answers.
 why_not._dynamo_marked_constant = True  # type: ignore[attr-defined]
+why_not_product._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def interpreted() -> bool:
@@ -51,10 +74,14 @@ def interpreted() -> bool:
 def _why_not_cuda(device: torch.device) -> str | None:
     if not torch.cuda.is_available():
         return "PyTorch finds no CUDA device or driver"
-    if torch.version.hip is None and torch.cuda.get_device_capability(device) < OLDEST_CAPABILITY:
-        found, oldest = torch.cuda.get_device_capability(device), OLDEST_CAPABILITY
-        return f"{torch.cuda.get_device_name(device)} has compute capability {found}, Triton's kernels need {oldest}"
-    return None
+    return _too_old(device, OLDEST_CAPABILITY, "kernels")
+
+
+def _too_old(device: torch.device, oldest: tuple[int, int], kernels: str) -> str | None:
+    found = torch.cuda.get_device_capability(device)
+    if torch.version.hip is not None or found >= oldest:
+        return None
+    return f"{torch.cuda.get_device_name(device)} has compute capability {found}, Triton's {kernels} need {oldest}"
 
 
 @functools.cache

@@ -111,6 +111,21 @@ def test_why_not(monkeypatch):
     assert triton_backend.why_not(cpu) == "triton is not installed"
 
 
+def test_products_need_tensor_cores(monkeypatch):
+    device = torch.device("cuda", 0)
+    runs_there = dataclasses.replace(backends.REGISTRY["triton"], why_not=lambda device: None)
+    monkeypatch.setitem(backends.REGISTRY, "triton", runs_there)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Tesla T4")
+    products = {name for name, served in backends.SERVED.items() if "triton" in served and "cuda" not in served}
+    assert products == triton_backend.PRODUCTS
+    for capability, runs in (((7, 5), False), ((8, 0), True), ((12, 0), True)):
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device, found=capability: found)
+        assert backends.why_not("triton", "gate", device) is None
+        assert all((backends.why_not("triton", name, device) is None) == runs for name in products)
+        if not runs:
+            assert "Tesla T4 has compute capability (7, 5)" in backends.why_not("triton", "bam", device)
+
+
 def test_the_interpreter_asked_for_too_late_says_so(device):
     """With compiled kernels, which a process without TRITON_INTERPRET=1 has, a CPU tensor is refused with the reason."""
     code = (
