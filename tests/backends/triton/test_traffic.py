@@ -6,9 +6,11 @@ the same traffic per sample.
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from drawing import feature_map, gradient, logits
+from interpreter_accesses import watched
 
 from bam_fused.backends.triton import heuristics
 
@@ -30,11 +32,8 @@ class Traffic:
     def __init__(self) -> None:
         self.moved: list[tuple[int, int]] = []  # lowest address, bytes
 
-    def count(self, pointers, mask) -> None:
-        addresses = pointers.data[mask.data]
-        if addresses.size:
-            size = pointers.get_element_ty().primitive_bitwidth // 8
-            self.moved.append((int(addresses.min()), addresses.size * size))
+    def count(self, _kind: str, addresses: np.ndarray, size: int) -> None:
+        self.moved.append((int(addresses.min()), addresses.size * size))
 
     def units(self, x: torch.Tensor, *tensors: torch.Tensor) -> float:
         """Bytes moved in these tensors, in units of x."""
@@ -47,25 +46,12 @@ class Traffic:
 
 
 @pytest.fixture
-def traffic(device, monkeypatch):
+def traffic(device):
     if device.type != "cpu":
         pytest.skip("the kernels are compiled for the CUDA device here, and counting needs the interpreter")
-    from triton.runtime.interpreter import interpreter_builder
-
     counted = Traffic()
-    load, store = interpreter_builder.create_masked_load, interpreter_builder.create_masked_store
-
-    def counting_load(pointers, mask, *rest):
-        counted.count(pointers, mask)
-        return load(pointers, mask, *rest)
-
-    def counting_store(pointers, value, mask, *rest):
-        counted.count(pointers, mask)
-        return store(pointers, value, mask, *rest)
-
-    monkeypatch.setattr(interpreter_builder, "create_masked_load", counting_load)
-    monkeypatch.setattr(interpreter_builder, "create_masked_store", counting_store)
-    return counted
+    with watched(counted.count):
+        yield counted
 
 
 def launched(operation: str, *arguments):
