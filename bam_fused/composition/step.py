@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from bam_fused import backends
+from bam_fused.backends import running_statistics
 from bam_fused.checks import DTYPES
 from bam_fused.composition import autocast, training
 from bam_fused.composition.plan import PLAIN_TENSORS, Live, Step
@@ -115,30 +116,26 @@ def described(live: Live) -> tuple[list[Tensor], Layers]:
 @torch.no_grad()
 def _track(layers: list[Step], statistics: Tensor) -> None:
     """Move the running statistics as `nn.BatchNorm2d` does, by whom no version counter notices: graphs may hold them."""
-    norms = [step.norm for step in layers if step.norm is not None and _takes_batch(step.norm)]
-    sizes = [cast(nn.BatchNorm2d, norm).num_features for norm in norms]
-    dtypes = {buffer.dtype for norm in norms if (buffer := norm._buffers["running_mean"]) is not None}
-    if len(dtypes) == 1:  # in one go: on a device each small tensor is a kernel
-        statistics = statistics.to(dtypes.pop())
-    measured = statistics.flatten().split(2 * sizes)
+    column = 0
+    columns: list[int] = []
     running: list[Tensor] = []
-    targets: list[Tensor] = []
     momenta: list[float] = []
     counts: list[Tensor] = []
-    for i, norm in enumerate(cast("list[nn.BatchNorm2d]", norms)):
-        buffers = norm._buffers
-        if not norm.training or not norm.track_running_stats or buffers["running_mean"] is None:
+    for step in layers:
+        norm = cast("nn.BatchNorm2d | None", step.norm)
+        if norm is None or not _takes_batch(norm):
             continue
-        momentum, count = norm.momentum or 0.0, buffers["num_batches_tracked"]
-        if count is not None:
-            counts.append(count)
-            if norm.momentum is None:
-                momentum = 1.0 / (float(count) + 1)
-        for name, target in (("running_mean", measured[i]), ("running_var", measured[i + len(norms)])):
-            running.append(buffers[name].data)  # type: ignore[union-attr]
-            targets.append(target.to(running[-1].dtype))
+        buffers = norm._buffers
+        mean, variance, count = buffers["running_mean"], buffers["running_var"], buffers["num_batches_tracked"]
+        if norm.training and norm.track_running_stats and mean is not None and variance is not None:
+            momentum = norm.momentum or 0.0
+            if count is not None:
+                counts.append(count)
+                if norm.momentum is None:
+                    momentum = 1.0 / (float(count) + 1)
+            columns.append(column)
+            running += (mean, variance)
             momenta.append(momentum)
-    if counts:
-        torch._foreach_add_(counts, 1)
+        column += norm.num_features
     if running:
-        torch._foreach_lerp_(running, targets, momenta)
+        running_statistics.move(statistics, running, columns, momenta, counts)

@@ -14,9 +14,13 @@ from bam_fused.composition.plan import PLAIN_TENSORS, Live, Step
 from bam_fused.functional.bam import AFFINE, BIAS, NORM, RELU, bam
 from bam_fused.ops.operation import is_exporting, wants_standard_operators
 
+_WANTS_GRADIENT = "a gradient is wanted"
+
 
 def why_not(live: Live, x: Tensor) -> str | None:
     """Why the operator can not run this module on this x; None where it can."""
+    if x.requires_grad and torch.is_grad_enabled():  # asked first, as so it is in most steps of training
+        return _WANTS_GRADIENT
     if wants_standard_operators() or is_exporting():
         return "PyTorch exports, traces or transforms what is computed"
     if type(x) is not Tensor or x.layout is not torch.strided or x.dtype not in DTYPES:
@@ -43,7 +47,7 @@ def why_not(live: Live, x: Tensor) -> str | None:
         if type(tensor) not in PLAIN_TENSORS or not (tensor.is_cpu if on_cpu else tensor.device == x.device):
             return "a parameter is no plain tensor on x's device"
     if torch.is_grad_enabled() and (x.requires_grad or any(tensor.requires_grad for tensor in tensors)):
-        return "a gradient is wanted"
+        return _WANTS_GRADIENT
     return None
 
 
