@@ -72,7 +72,7 @@ def _cuda(operator: str) -> Callable[..., Any]:
 
 def _triton(operator: str) -> Callable[..., Any]:
     overload: Callable[..., Any] = getattr(torch.ops.bam_fused, operator).triton
-    return overload
+    return overload if torch.compiler.is_compiling() else triton.past_dispatcher(operator, overload)
 
 
 REGISTRY = {

@@ -5,9 +5,11 @@ Products are taken in the weights' dtype, all else in the compute type.
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,7 +19,7 @@ from bam_fused.backends.triton.dense import dense
 from bam_fused.backends.triton.dilated_conv import convolve
 from bam_fused.backends.triton.layers import Layer, layer
 from bam_fused.backends.triton.norms import Norm, measure, normalise
-from bam_fused.functional.bam import NORM, RELU
+from bam_fused.functional.bam import AFFINE, NORM, RELU
 from bam_fused.functional.branches import BATCH, places_kept, places_of
 from bam_fused.ops.widen import compute_dtype
 
@@ -46,9 +48,52 @@ class Branch:
         return layer(self.weight, self.bias)
 
 
+class Settled(NamedTuple):
+    """What is the same of a layer in every call with tensors of the same shapes."""
+
+    has: int
+    eps: float
+    dilation: int
+    places: dict[str, int]
+    outputs: int
+    rows: int
+    """Of its features where they are kept, else 0."""
+
+
 def ends_in_a_product(layers: Sequence[int], channel_layers: int) -> bool:
     """Whether neither branch's last layer has a norm or a ReLU: nothing else is written here."""
     return not (layers[channel_layers - 1] | layers[-1]) & (NORM | BATCH | RELU)
+
+
+@functools.lru_cache(maxsize=1024)
+def settle(
+    pooled: torch.Size,
+    reduced: torch.Size,
+    shapes: tuple[torch.Size, ...],
+    wide: torch.dtype,
+    layers: tuple[int, ...],
+    channel_layers: int,
+    dilations: tuple[int, ...],
+    eps: tuple[float, ...],
+) -> tuple[list[Settled], list[int]]:
+    """The layers for tensors of these shapes in this compute type, and how what is kept is cut, `PARTS` for each of them."""
+    like = [torch.empty(shape, dtype=wide, device="meta") for shape in (pooled, reduced, *shapes)]
+    kept, total = places_kept(like[0], like[1], like[2:], layers, channel_layers)
+    n, reductions, h, w = reduced
+    found, cuts = [], []
+    for i, (has, places) in enumerate(zip(layers, places_of(layers, channel_layers), strict=True)):
+        outputs = shapes[places["weight"]][0] if "weight" in places else reductions
+        is_kept = i != channel_layers and i + 1 not in (channel_layers, len(layers))
+        rows = (n if i < channel_layers else n * h * w) if is_kept else 0
+        hidden = channel_layers < i < len(layers) - 1
+        dilation = dilations[i - channel_layers - 1] if hidden else 1
+        found.append(Settled(has, eps[i], dilation, places, outputs, rows))
+        features, vectors = kept[i]
+        cuts += [features, features + rows * outputs, *(vectors + k * outputs for k in range(3))]
+    return found, [end - begin for begin, end in itertools.pairwise([*cuts, total])]
+
+
+PARTS = 5  # features, a gap, mean, deviation, what Triton does not use
 
 
 def read(
@@ -62,25 +107,23 @@ def read(
     eps: Sequence[float],
 ) -> list[Branch]:
     """The layers from the arguments of the operator."""
-    kept, _ = places_kept(pooled, reduced, tensors, layers, channel_layers)
+    shapes = tuple([tensor.shape for tensor in tensors])
+    description = tuple(layers), channel_layers, tuple(dilations), tuple(eps)
+    settled, sizes = settle(pooled.shape, reduced.shape, shapes, saved.dtype, *description)
+    parts = torch.split_with_sizes(saved, sizes)
     found = []
-    n, reductions, h, w = reduced.shape
-    for i, (has, places) in enumerate(zip(layers, places_of(layers, channel_layers), strict=True)):
+    for i, (has, smallest, dilation, places, outputs, rows) in enumerate(settled):
         own = {name: tensors[at] for name, at in places.items()}
-        outputs = own["weight"].shape[0] if "weight" in own else reductions
-        begin = kept[i].vectors
-        mean, deviation = (saved[begin + k * outputs : begin + (k + 1) * outputs] for k in (0, 1))
-        norm = Norm(has, mean, deviation, own.get("gain", mean).contiguous(), own.get("offset", mean).contiguous())
+        features, _, mean, deviation, _ = parts[i * PARTS : (i + 1) * PARTS]
+        gain, offset = (own["gain"].contiguous(), own["offset"].contiguous()) if has & AFFINE else (mean, mean)
         before: Tensor | None = None
         if i == channel_layers:
-            before = reduced.permute(0, 2, 3, 1).reshape(n * h * w, outputs)
-        elif i + 1 not in (channel_layers, len(layers)):
-            rows = n if i < channel_layers else n * h * w
-            before = saved[kept[i].features :][: rows * outputs].view(rows, outputs)
-        hidden = channel_layers < i < len(layers) - 1
-        dilation = dilations[i - channel_layers - 1] if hidden else 1
+            before = reduced.permute(0, 2, 3, 1).view(-1, outputs)
+        elif rows:
+            before = features.view(rows, outputs)
         running = (own["mean"], own["variance"]) if has & NORM else None
-        found.append(Branch(own.get("weight"), own.get("bias"), norm, eps[i], dilation, places, running, before))
+        norm = Norm(has, mean, deviation, gain, offset)
+        found.append(Branch(own.get("weight"), own.get("bias"), norm, smallest, dilation, places, running, before))
     return found
 
 

@@ -13,6 +13,7 @@ import pytest
 import torch
 from checking import compiling_process
 from drawing import feature_map, logits
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
 import bam_fused
 from bam_fused import backends
@@ -136,3 +137,16 @@ def test_the_interpreter_asked_for_too_late_says_so(device):
     )
     done = compiling_process("-c", code)
     assert "TRITON_INTERPRET=1 came too late" in done.stderr
+
+
+def test_what_listens_to_operators_hears_them(device):
+    tensors = [t.to(device) for t in (feature_map(SHAPE), *logits(SHAPE))]
+    with bam_fused.use_backend("triton"):
+        bam_fused.gate(*tensors)
+        with torch.profiler.profile() as profile:
+            bam_fused.gate(*tensors)
+        with FakeTensorMode() as mode:
+            fake = bam_fused.gate(*map(mode.from_tensor, tensors))
+        outside = bam_fused.gate(*map(mode.from_tensor, tensors))
+    assert "bam_fused::gate" in {event.key for event in profile.key_averages()}
+    assert isinstance(fake, FakeTensor) and isinstance(outside, FakeTensor)
