@@ -52,7 +52,8 @@ def branches_backward(
     for branch, its in zip(every, gradients, strict=True):
         for name, place in branch.places.items():
             if wanted[place] and name in its:
-                found[place] = its[name].reshape(tensors[place].shape).to(wide).contiguous()
+                gradient, shape = its[name], tensors[place].shape
+                found[place] = gradient if gradient.shape == shape else gradient.reshape(shape)
     return pooled_grad, reduced_grad, found
 
 
