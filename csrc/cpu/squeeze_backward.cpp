@@ -120,8 +120,8 @@ Tensor squeeze_weight_grad(const Tensor& x, const Tensor& reduced_grad) {
   a.positions = map.shape.positions;
   a.reduced = reduced;
   a.tile_positions = std::clamp<int64_t>(packed_numbers / reduced / 2 * 2, 32, kMaxTilePositions);  // whole pairs
-  a.tile_channels = most_channels;
   const int64_t channel_tiles = split(channels, most_channels);
+  a.tile_channels = split(split(channels, channel_tiles), 32) * 32;  // alike, that threads have as much to do
   a.splits = std::min(a.samples * split(a.positions, a.tile_positions), split(enough_tasks, channel_tiles));
   a.rows_are_channels = map.rows_are_channels();
   a.grad_has_positions_as_rows = gradients.positions_as_rows;
