@@ -25,8 +25,6 @@ def why_not(live: Live, x: Tensor) -> str | None:
     reason = training.why_no_squeeze(live, x) or backends.why_only_eager("branches", x.device) or autocast.why_not(x)
     if reason is not None:
         return reason
-    if not x.is_cpu and any(branch[-1].norm is not None or branch[-1].relu for branch in (live.channel, live.spatial)):
-        return f"a branch ends in a norm or a ReLU, for which there is no kernel on {x.device.type}"
     values = (x.shape[0], x.shape[0] * x.shape[2] * x.shape[3])
     for branch, count in zip((live.channel, live.spatial), values, strict=True):
         kind = nn.BatchNorm2d if branch is live.spatial or live.plan.convolves else nn.BatchNorm1d

@@ -39,7 +39,7 @@ class Branch:
     running: tuple[Tensor, Tensor] | None
     """Mean and variance of a norm that does not take the batch's."""
     before: Tensor | None
-    """(rows, outputs), in front of the norm and ReLU; None of the last layer of a branch."""
+    """(rows, outputs), in front of the norm and ReLU; None of the last layer of a branch that ends in a product."""
 
     @property
     def product(self) -> Layer:
@@ -60,11 +60,6 @@ class Settled(NamedTuple):
     """Of its features where they are kept, else 0."""
 
 
-def ends_in_a_product(layers: Sequence[int], channel_layers: int) -> bool:
-    """Whether neither branch's last layer has a norm or a ReLU: nothing else is written here."""
-    return not (layers[channel_layers - 1] | layers[-1]) & (NORM | BATCH | RELU)
-
-
 @functools.lru_cache(maxsize=1024)
 def settle(
     pooled: torch.Size,
@@ -83,7 +78,7 @@ def settle(
     found, cuts = [], []
     for i, (has, places) in enumerate(zip(layers, places_of(layers, channel_layers), strict=True)):
         outputs = shapes[places["weight"]][0] if "weight" in places else reductions
-        is_kept = i != channel_layers and i + 1 not in (channel_layers, len(layers))
+        is_kept = i != channel_layers and (i + 1 not in (channel_layers, len(layers)) or has & (NORM | BATCH | RELU))
         rows = (n if i < channel_layers else n * h * w) if is_kept else 0
         hidden = channel_layers < i < len(layers) - 1
         dilation = dilations[i - channel_layers - 1] if hidden else 1
@@ -155,7 +150,7 @@ def branches(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Logits, what is kept and the batch's statistics, by Triton; arguments and results as of the operator."""
     description = layers, channel_layers, dilations, eps
-    if reduced.numel() == 0 or not ends_in_a_product(layers, channel_layers):
+    if reduced.numel() == 0:
         found: tuple[Tensor, Tensor, Tensor, Tensor] = eager.kernel("branches")(pooled, reduced, tensors, *description)
         return found
     n, _, h, w = reduced.shape
@@ -183,6 +178,8 @@ def branches(
         out = spatial_logits if behind.before is None else as_map(behind.before, reduced.shape)
         convolve(features, behind.product, behind.dilation, out)
         begin = _settle(behind, statistics, begin)
+    if spatial[-1].before is not None:
+        normalise(spatial[-1].before, spatial[-1].norm, spatial_logits)
     return channel_logits, spatial_logits, saved, statistics
 
 

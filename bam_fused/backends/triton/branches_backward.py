@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from bam_fused.backends import eager
-from bam_fused.backends.triton.branches import Branch, ends_in_a_product, given, read
+from bam_fused.backends.triton.branches import Branch, given, read
 from bam_fused.backends.triton.dilated_conv import convolve
 from bam_fused.backends.triton.dilated_conv_weight_grad import dilated_conv_weight_grad
 from bam_fused.backends.triton.layers import layer
@@ -36,7 +36,7 @@ def branches_backward(
 ) -> tuple[Tensor, Tensor, list[Tensor]]:
     """The gradients of pooled vector, reduction and tensors, by Triton; arguments and results as of the operator."""
     description = layers, channel_layers, dilations, eps
-    if reduced.numel() == 0 or not ends_in_a_product(layers, channel_layers):
+    if reduced.numel() == 0:
         arguments = (channel_grad, spatial_grad, pooled, reduced, saved, tensors, *description, wanted)
         plain: tuple[Tensor, Tensor, list[Tensor]] = eager.kernel("branches_backward")(*arguments)
         return plain
@@ -82,6 +82,11 @@ def _through_spatial(
     assert last is not None
     outer: Tensor | None = last.flatten().contiguous()
     features_grad = grad.contiguous()
+    if branches[-1].before is not None:
+        out = torch.empty_like(branches[-1].before)
+        sums = differentiate(features_grad, None, branches[-1].before, branches[-1].norm, out)
+        gradients[-1] |= _of_norm(branches[-1], sums)
+        features_grad = out
     for i in reversed(range(len(branches) - 1)):
         branch, dtype = branches[i], last.dtype
         assert branch.before is not None
@@ -93,7 +98,8 @@ def _through_spatial(
         sums = differentiate(features_grad, outer, branch.before, branch.norm, out)
         gradients[i] |= _of_norm(branch, sums)
         if outer is not None:
-            gradients[-1] |= {"weight": sums[2], "bias": sums[3, :1]}
+            gradients[-1]["weight"] = sums[2]
+            gradients[-1].setdefault("bias", sums[3, :1])
             outer = None
         if i > 0:
             assert branch.weight is not None

@@ -6,6 +6,7 @@ A script of its own, as Triton compiles nothing where its interpreter is on. Not
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from unittest import mock
@@ -24,13 +25,15 @@ from bam_fused.composition import step, whole  # noqa: E402
 from bam_fused.composition.plan import live, plan_of  # noqa: E402
 
 CASES = (
-    ((32, 256, 56, 56), torch.bfloat16, torch.contiguous_format, (80, 90, 100)),
-    ((32, 512, 28, 28), torch.float32, torch.channels_last, (90,)),
+    (BAM.official, (32, 256, 56, 56), torch.bfloat16, torch.contiguous_format, (80, 90, 100)),
+    (BAM, (32, 512, 28, 28), torch.float32, torch.channels_last, (90,)),
 )
-"""Shape, dtype and memory format of x, and the compute capabilities."""
+"""What makes the module, shape, dtype and memory format of x, and the compute capabilities."""
 
 
-def launches(shape: tuple[int, ...], dtype: torch.dtype, memory_format: torch.memory_format):
+def launches(
+    make: Callable[[int], BAM], shape: tuple[int, ...], dtype: torch.dtype, memory_format: torch.memory_format
+):
     """Every launch, with the dtypes of its tensors."""
     recorded = []
 
@@ -38,7 +41,7 @@ def launches(shape: tuple[int, ...], dtype: torch.dtype, memory_format: torch.me
         recorded.append((launch, tuple(tensor.dtype for tensor in tensors)))
 
     with torch.device("meta"), mock.patch.object(Launch, "__call__", record):
-        bam = BAM.official(shape[1]).to(dtype)
+        bam = make(shape[1]).to(dtype)
         x = torch.empty(shape, dtype=dtype).to(memory_format=memory_format)
         plan = plan_of(bam)
         triton.kernel("bam")(*whole.arguments(live(bam.eval(), plan), x))
@@ -60,7 +63,7 @@ def launches(shape: tuple[int, ...], dtype: torch.dtype, memory_format: torch.me
 def compiled(job: tuple[int, int, int]) -> str:
     """Name, capability, and bytes of local and of shared memory of one launch's kernel."""
     case, at, capability = job
-    launch, dtypes = launches(*CASES[case][:3])[at]
+    launch, dtypes = launches(*CASES[case][:-1])[at]
     made = triton_kernels._compile(launch.kernel, triton_kernels.specialisation(launch, dtypes), capability)
     _, stack = triton_kernels._resources(made.asm["cubin"])
     return f"{launch.kernel.__name__} {capability} {stack} {made.metadata.shared}"

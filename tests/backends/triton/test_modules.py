@@ -85,9 +85,9 @@ def test_a_training_step_with_a_layer_that_is_called(device):
     check(bam, x, grad, "two passes", under=lambda: bam_fused.use_backend("triton"))
 
 
-def test_a_branch_that_ends_in_a_norm(device):
-    """Its kernels do not end so: the plain forms run, where there is a device another path does."""
-    bam = randomise(BAM(48, final="bn")).to(device).train()
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("final", ["bn", "relu", "bn-relu", ("none", "bn")], ids=str)
+def test_branches_that_end_in_a_norm_or_a_relu(poisoned, device, final, training):
+    bam = randomise(BAM(48, final=final)).to(device).train(training)
     x, grad = (f((3, 48, 7, 9)).to(device) for f in (feature_map, gradient))
-    path = "two passes" if device.type == "cuda" else "fused branches"
-    check(bam, x, grad, path, under=lambda: bam_fused.use_backend("triton"))
+    check(bam, x, grad, under=lambda: bam_fused.use_backend("triton"))
