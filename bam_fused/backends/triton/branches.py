@@ -48,6 +48,9 @@ class Branch:
         return layer(self.weight, self.bias)
 
 
+PARTS = 5  # of what is kept of a layer: features, a gap, mean, deviation, what Triton does not use
+
+
 class Settled(NamedTuple):
     """What is the same of a layer in every call with tensors of the same shapes."""
 
@@ -86,9 +89,6 @@ def settle(
         features, vectors = kept[i]
         cuts += [features, features + rows * outputs, *(vectors + k * outputs for k in range(3))]
     return found, [end - begin for begin, end in itertools.pairwise([*cuts, total])]
-
-
-PARTS = 5  # features, a gap, mean, deviation, what Triton does not use
 
 
 def read(
