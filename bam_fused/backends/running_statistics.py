@@ -13,7 +13,7 @@ _in_library = None if cpu.library is None else getattr(cpu.library.operators, "m
 def move(
     statistics: Tensor,
     running: list[Tensor],
-    columns: list[int],
+    bounds: list[int],
     momenta: list[float],
     counts: list[Tensor],
 ) -> None:
@@ -22,23 +22,26 @@ def move(
     Args:
         statistics: (2, measured), float64: the batch's means and unbiased variances of all channels of all norms.
         running: mean and variance of each norm in turn.
-        columns: where in `statistics` each norm's channels begin.
+        bounds: where in `statistics` each norm's channels begin and end.
         momenta: of each norm, the new statistics' share.
         counts: the batches that each norm has seen.
     """
-    wide = torch.float32, torch.float64
-    if _in_library is not None and statistics.is_cpu and all([tensor.dtype in wide for tensor in running]):
-        _in_library(statistics, running, columns, momenta, counts)
+    if _in_library is not None and statistics.is_cpu and _are_usual(running, counts):
+        _in_library(statistics, running, bounds, momenta, counts)
         return
     dtypes = {tensor.dtype for tensor in running}
     if len(dtypes) == 1:  # in one go: on a device each small tensor is a kernel
         statistics = statistics.to(dtypes.pop())
-    targets = []
-    for i, tensor in enumerate(running):
-        begin = columns[i // 2]
-        targets.append(statistics[i % 2, begin : begin + len(tensor)].to(tensor.dtype))
-    torch._foreach_lerp_(
-        [tensor.data for tensor in running], targets, [momentum for momentum in momenta for _ in (0, 1)]
-    )
+    parts: list[Tensor] = []
+    for begin, end in zip(bounds[::2], bounds[1::2], strict=True):
+        parts += statistics[:, begin:end].unbind()
+    targets = [part.to(tensor.dtype) for part, tensor in zip(parts, running, strict=True)]
+    torch._foreach_lerp_([tensor.data for tensor in running], targets, [share for share in momenta for _ in (0, 1)])
     if counts:
         torch._foreach_add_(counts, 1)
+
+
+def _are_usual(running: list[Tensor], counts: list[Tensor]) -> bool:
+    return all([tensor.dtype in (torch.float32, torch.float64) for tensor in running]) and all(
+        [count.dtype is torch.int64 for count in counts]
+    )

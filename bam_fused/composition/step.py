@@ -114,8 +114,8 @@ def described(live: Live) -> tuple[list[Tensor], Layers]:
 @torch.no_grad()
 def _track(layers: list[Step], statistics: Tensor) -> None:
     """Move the running statistics as `nn.BatchNorm2d` does, by whom no version counter notices: graphs may hold them."""
-    column = 0
-    columns: list[int] = []
+    begin = 0
+    bounds: list[int] = []
     running: list[Tensor] = []
     momenta: list[float] = []
     counts: list[Tensor] = []
@@ -123,7 +123,7 @@ def _track(layers: list[Step], statistics: Tensor) -> None:
         norm = cast("nn.BatchNorm2d | None", step.norm)
         if norm is None or not _takes_batch(norm):
             continue
-        buffers = norm._buffers
+        buffers, end = norm._buffers, begin + norm.num_features
         mean, variance, count = buffers["running_mean"], buffers["running_var"], buffers["num_batches_tracked"]
         if norm.training and norm.track_running_stats and mean is not None and variance is not None:
             momentum = norm.momentum or 0.0
@@ -131,9 +131,9 @@ def _track(layers: list[Step], statistics: Tensor) -> None:
                 counts.append(count)
                 if norm.momentum is None:
                     momentum = 1.0 / (float(count) + 1)
-            columns.append(column)
+            bounds += (begin, end)
             running += (mean, variance)
             momenta.append(momentum)
-        column += norm.num_features
+        begin = end
     if running:
-        running_statistics.move(statistics, running, columns, momenta, counts)
+        running_statistics.move(statistics, running, bounds, momenta, counts)

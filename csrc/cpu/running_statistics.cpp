@@ -18,18 +18,22 @@ template <class T> void move(const Tensor& running, const double* measured, doub
   }
 }
 
-// statistics [2, measured], means and variances, float64; of norm i those from columns[i] on go to running[2 i] and
-// running[2 i + 1], float32 or float64, with its momentum. Each of counts, int64, is one more.
+// statistics [2, measured], means and variances, float64; of norm i those of the columns from bounds[2 i] to
+// bounds[2 i + 1] go to running[2 i] and running[2 i + 1], float32 or float64, with its momentum. Each of counts,
+// int64, is one more.
 void move_running_statistics(
-    const Tensor& statistics, const std::vector<Tensor>& running, const std::vector<int64_t>& columns,
+    const Tensor& statistics, const std::vector<Tensor>& running, const std::vector<int64_t>& bounds,
     const std::vector<double>& momenta, const std::vector<Tensor>& counts) {
+  for (size_t i = 0; i < running.size(); ++i) {
+    require(
+        running[i].dim() == 1 && running[i].size(0) == bounds[i / 2 * 2 + 1] - bounds[i / 2 * 2],
+        "running statistics must be as many as the norm's channels");
+  }
   const double* measured = static_cast<const double*>(statistics.const_data_ptr());
   for (size_t i = 0; i < running.size(); ++i) {
-    const Tensor& its = running[i];
-    const int64_t column = columns[i / 2];
-    require(its.dim() == 1 && column + its.size(0) <= statistics.size(1), "running must be as long as was measured");
-    const double* from = measured + static_cast<int64_t>(i % 2) * statistics.size(1) + column;
-    is_float64(its) ? move<double>(its, from, momenta[i / 2]) : move<float>(its, from, momenta[i / 2]);
+    const double* from = measured + static_cast<int64_t>(i % 2) * statistics.size(1) + bounds[i / 2 * 2];
+    const double momentum = momenta[i / 2];
+    is_float64(running[i]) ? move<double>(running[i], from, momentum) : move<float>(running[i], from, momentum);
   }
   for (const Tensor& count : counts) ++*static_cast<int64_t*>(count.data_ptr());
 }
@@ -39,7 +43,7 @@ void move_running_statistics(
 
 STABLE_TORCH_LIBRARY_FRAGMENT(bam_fused_cpu, m) {
   m.def(
-      "move_running_statistics(Tensor statistics, Tensor[] running, int[] columns, float[] momenta, Tensor[] counts) "
+      "move_running_statistics(Tensor statistics, Tensor[] running, int[] bounds, float[] momenta, Tensor[] counts) "
       "-> ()");
 }
 
