@@ -80,6 +80,18 @@ def check(
         assert_no_worse_than_eager(name, ours[name], eager[name], exact[name], noise)
 
 
+def check_gradients_in_a_batch(module: nn.Module, x: Tensor, path: str = PATH) -> None:
+    """Gradients of several outputs at once (is_grads_batched), as torch.autograd.functional.jacobian takes them."""
+    assert path_taken(module, x.requires_grad_()).name == path
+    out, inputs = module(x), (x, *module.parameters())
+    several = torch.randn(3, *out.shape, dtype=out.dtype, device=out.device)
+    together = torch.autograd.grad(out, inputs, several, retain_graph=True, is_grads_batched=True)
+    alone = [torch.autograd.grad(out, inputs, grad, retain_graph=True) for grad in several]
+    assert not any(gradient.requires_grad for gradient in together)
+    for ours, *expected in zip(together, *alone, strict=True):
+        torch.testing.assert_close(ours, torch.stack(expected), rtol=1e-4, atol=1e-4)
+
+
 def _noise(name: str, ours: dict[str, Tensor], x: Tensor, grad: Tensor) -> float:
     """Sums over a batch err by the root of their length where their addends cancel; through norms all gradients are such."""
     if not name.startswith("d"):

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch._C._functorch import is_legacy_batchedtensor
 
 from bam_fused import backends, reference
 from bam_fused.backends import Choice
@@ -64,8 +65,9 @@ class _BranchesAndGate(torch.autograd.Function):
         _, _, _, of_x, of_pooled, of_reduced, carries, _, _, *of_tensors = ctx.needs_input_grad
         if grad is None:
             return (None,) * len(ctx.needs_input_grad)
-        if torch.is_grad_enabled():
-            ctx.choice.refuse("branches", "a second derivative takes formulas that can be differentiated again")
+        if torch.is_grad_enabled() or is_legacy_batchedtensor(grad):
+            why = "a second derivative and gradients in a batch take formulas that can be differentiated again"
+            ctx.choice.refuse("branches", why)
             wanted = (of_x, of_pooled, of_reduced, *of_tensors)
             dx, dpooled, dreduced, *found = _differentiable_grads(ctx, grad, wanted, [x, pooled, reduced, *tensors])
             return None, None, None, dx, dpooled, dreduced, None, None, None, *found
@@ -87,11 +89,13 @@ class _BranchesAndGate(torch.autograd.Function):
 def _differentiable_grads(
     ctx: Any, grad: Tensor, wanted: tuple[bool, ...], given: list[Tensor]
 ) -> tuple[Tensor | None, ...]:
-    """The same by PyTorch's operators, from the beginning, so that autograd can go through them again."""
-    inputs = [t.view_as(t) for t in given]  # one may depend on another: not through these
-    x, pooled, reduced, *tensors = inputs
-    channel, spatial, _ = logits(pooled, reduced, tensors, *ctx.layers)
-    out = reference.gate(x.to(compute_dtype(x)), channel, spatial, ctx.combine).to(x.dtype)
-    asked = [t for t, is_wanted in zip(inputs, wanted, strict=True) if is_wanted]
-    found = iter(torch.autograd.grad(out, asked, grad, create_graph=True, allow_unused=True))
+    """The same by PyTorch's operators, from the beginning; autograd can go through them again where it is to."""
+    again = torch.is_grad_enabled()
+    with torch.enable_grad():
+        inputs = [t.view_as(t) for t in given]  # one may depend on another: not through these
+        x, pooled, reduced, *tensors = inputs
+        channel, spatial, _ = logits(pooled, reduced, tensors, *ctx.layers)
+        out = reference.gate(x.to(compute_dtype(x)), channel, spatial, ctx.combine).to(x.dtype)
+        asked = [t for t, is_wanted in zip(inputs, wanted, strict=True) if is_wanted]
+        found = iter(torch.autograd.grad(out, asked, grad, create_graph=again, allow_unused=True))
     return tuple(next(found) if is_wanted else None for is_wanted in wanted)

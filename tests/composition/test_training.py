@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch._dynamo.backends.common import aot_autograd
 from torch.overrides import TorchFunctionMode
 from torch.utils.checkpoint import checkpoint
-from training_steps import PATH, by_layers, check, path_taken, step
+from training_steps import PATH, by_layers, check, check_gradients_in_a_batch, path_taken, step
 
 import bam_fused
 from bam_fused import BAM, replace_bam
@@ -72,6 +72,14 @@ def test_a_step_with_a_layer_that_is_called(format):
     module.spatial.convs[1].padding_mode = "reflect"
     shape = (3, 32, 9, 9)
     check(module, feature_map(shape, format=format), gradient(shape, format=format), "two passes")
+
+
+@pytest.mark.parametrize("path", ["fused branches", "two passes"])
+def test_gradients_in_a_batch(path):
+    module = randomise(BAM.official(32)).float()
+    if path == "two passes":
+        module.spatial.convs[1].padding_mode = "reflect"
+    check_gradients_in_a_batch(module, feature_map((3, 32, 9, 9)).float(), path)
 
 
 @pytest.mark.parametrize("momentum", [0.3, 0.0, None])

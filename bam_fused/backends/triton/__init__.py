@@ -45,6 +45,9 @@ PRODUCTS = frozenset(
 """The operators whose kernels multiply matrices."""
 
 
+_GRADS_BATCHED: Any = torch._C._parse_dispatch_key("VmapMode")
+
+
 def why_not(device: torch.device) -> str | None:
     """Why Triton cannot run on a device; None where it can."""
     if importlib.util.find_spec("triton") is None:
@@ -108,14 +111,20 @@ def kernel(operation: str) -> Callable[..., Any]:
 def past_dispatcher(operator: str, overload: Callable[..., Any]) -> Callable[..., Any]:
     """An operator by its kernel itself; by its overload where a mode, a profiler or a kind of tensor listens to operators.
 
+    Tensors that stand for a batch of gradients (is_grads_batched) are of no kind of their own: a dispatch key tells.
+
     PyTorch's dispatcher takes every argument over into C++ and back, which takes the host as long as several launches.
     """
     bare = kernel(operator)
 
     def call(*arguments: Any) -> Any:
-        listens = torch._C._len_torch_dispatch_stack() or torch._C._autograd._profiler_enabled()
-        if listens or type(arguments[0]) not in (torch.Tensor, torch.nn.Parameter):
-            return overload(*arguments)
-        return bare(*arguments)
+        plain = type(arguments[0]) in (torch.Tensor, torch.nn.Parameter)
+        if plain and not (
+            torch._C._len_torch_dispatch_stack()
+            or torch._C._autograd._profiler_enabled()
+            or torch._C._dispatch_tls_is_dispatch_key_included(_GRADS_BATCHED)
+        ):
+            return bare(*arguments)
+        return overload(*arguments)
 
     return call

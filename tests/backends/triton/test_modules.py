@@ -9,7 +9,7 @@ import torch
 from accuracy import assert_no_worse_than_eager
 from drawing import DTYPES, FORMATS, feature_map, gradient
 from implementations import PUBLIC, randomise
-from training_steps import by_layers, check, path_taken
+from training_steps import by_layers, check, check_gradients_in_a_batch, path_taken
 
 import bam_fused
 from bam_fused import BAM
@@ -76,6 +76,10 @@ def test_a_training_step(poisoned, device, format, dtype, make):
     bam = randomise(make(48, 3)).to(device, dtype).train()
     x, grad = (f(shape, dtype, format).to(device) for f in (feature_map, gradient))
     check(bam, x, grad, under=lambda: bam_fused.use_backend("triton"))
+
+
+def test_gradients_in_a_batch(device):
+    check_gradients_in_a_batch(randomise(BAM.official(48)).to(device), feature_map((3, 48, 7, 9)).to(device))
 
 
 def test_a_training_step_with_a_layer_that_is_called(device):
