@@ -172,6 +172,11 @@ def spatial_views(n: int, h: int, w: int) -> tuple[Tensor, ...]:
     )
 
 
+def with_gaps(tensor: Tensor) -> Tensor:
+    """Its numbers, with NaN between any two of them in memory."""
+    return torch.stack([tensor, torch.full_like(tensor, float("nan"))], -1)[..., 0]
+
+
 def same_view(view: Tensor, to: torch.dtype | torch.device) -> Tensor:
     """The same view of the same memory in another dtype or on another device, where `Tensor.to` would make it dense."""
     reach = sum(stride * (size - 1) for size, stride in zip(view.shape, view.stride(), strict=True)) + 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -45,33 +44,30 @@ class Launch:
         self.name = name
         storages = [tensor.untyped_storage() for tensor in tensors]
         self.memory = {(storage.data_ptr(), storage.data_ptr() + storage.nbytes()) for storage in storages}
-        self.touched: dict[str, dict[int, list[np.ndarray]]] = {"load": defaultdict(list), "store": defaultdict(list)}
+        self.touched: dict[str, list[np.ndarray]] = {"load": [], "store": []}
 
-    def touch(self, program: int, kind: str, addresses: np.ndarray, size: int) -> None:
+    def touch(self, kind: str, addresses: np.ndarray, size: int) -> None:
         inside = np.zeros(addresses.shape, bool)
         for begin, end in self.memory:
             inside |= (addresses >= begin) & (addresses + size <= end)
         assert inside.all(), f"{self.name}: a {kind} beyond its tensors"
-        self.touched[kind][program].append(np.unique(addresses))
+        self.touched[kind].append(addresses)
 
     def check(self) -> None:
         """Raise AssertionError where an element is stored twice, or stored and loaded."""
-        stored = np.concatenate([np.empty(0, np.uint64), *(a for own in self.touched["store"].values() for a in own)])
-        once, counts = np.unique(stored, return_counts=True)
-        assert (counts == 1).all(), f"{self.name} stores an element twice"
-        for own in self.touched["load"].values():
-            assert not np.isin(np.concatenate(own), once).any(), f"{self.name} loads what it stores"
+        loaded, stored = (np.concatenate([np.empty(0, np.uint64), *self.touched[kind]]) for kind in ("load", "store"))
+        assert np.unique(stored).size == stored.size, f"{self.name} stores an element twice"
+        assert not np.isin(loaded, stored).any(), f"{self.name} loads what it stores"
 
 
 @contextmanager
 def checked_launches() -> Iterator[list[str]]:
     """Check every launch inside; the kernels' names, in order."""
-    from triton.runtime.interpreter import GridExecutor, interpreter_builder
+    from triton.runtime.interpreter import GridExecutor
 
     names: list[str] = []
     current: list[Launch] = []
-    program = 0
-    run, start = GridExecutor.__call__, interpreter_builder.set_grid_idx
+    run = GridExecutor.__call__
 
     def checked(self, *arguments, **options):
         name = self.fn.__name__
@@ -80,14 +76,8 @@ def checked_launches() -> Iterator[list[str]]:
         names.append(name)
         current[0].check()
 
-    def starting(x, y, z):
-        nonlocal program
-        program = x  # grids have one dimension
-        start(x, y, z)
-
     with (
-        watched(lambda kind, addresses, size: current[0].touch(program, kind, addresses, size)),
+        watched(lambda *access: current[0].touch(*access)),
         mock.patch.object(GridExecutor, "__call__", checked),
-        mock.patch.object(interpreter_builder, "set_grid_idx", starting),
     ):
         yield names

@@ -46,7 +46,7 @@ def why_not(live: Live, x: Tensor) -> str | None:
     for tensor in tensors:
         if type(tensor) not in PLAIN_TENSORS or not (tensor.is_cpu if on_cpu else tensor.device == x.device):
             return "a parameter is no plain tensor on x's device"
-    if torch.is_grad_enabled() and (x.requires_grad or any(tensor.requires_grad for tensor in tensors)):
+    if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
         return _WANTS_GRADIENT
     return None
 

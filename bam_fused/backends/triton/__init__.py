@@ -26,10 +26,8 @@ from typing import Any
 import torch
 
 OLDEST_CAPABILITY = (7, 0)  # every kernel compiles for it; where another Triton refuses, its error sends us to eager
-OLDEST_FOR_PRODUCTS = (
-    8,
-    0,
-)  # before, Triton multiplies without tensor cores, and thousands of bytes a thread are spilled
+# Before it Triton multiplies without tensor cores, and spills thousands of bytes a thread.
+OLDEST_FOR_PRODUCTS = (8, 0)
 PRODUCTS = frozenset(
     (
         "bam",
@@ -43,8 +41,6 @@ PRODUCTS = frozenset(
     )
 )
 """The operators whose kernels multiply matrices."""
-
-
 _GRADS_BATCHED: Any = torch._C._parse_dispatch_key("VmapMode")
 
 

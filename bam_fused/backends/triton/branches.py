@@ -81,14 +81,28 @@ def settle(
     found, cuts = [], []
     for i, (has, places) in enumerate(zip(layers, places_of(layers, channel_layers), strict=True)):
         outputs = shapes[places["weight"]][0] if "weight" in places else reductions
-        is_kept = i != channel_layers and (i + 1 not in (channel_layers, len(layers)) or has & (NORM | BATCH | RELU))
-        rows = (n if i < channel_layers else n * h * w) if is_kept else 0
+        features, vectors = kept[i]
+        rows = (n if i < channel_layers else n * h * w) if vectors > features else 0
         hidden = channel_layers < i < len(layers) - 1
         dilation = dilations[i - channel_layers - 1] if hidden else 1
         found.append(Settled(has, eps[i], dilation, places, outputs, rows))
-        features, vectors = kept[i]
         cuts += [features, features + rows * outputs, *(vectors + k * outputs for k in range(3))]
     return found, [end - begin for begin, end in itertools.pairwise([*cuts, total])]
+
+
+def settled_for(
+    pooled: Tensor,
+    reduced: Tensor,
+    tensors: Sequence[Tensor],
+    layers: Sequence[int],
+    channel_layers: int,
+    dilations: Sequence[int],
+    eps: Sequence[float],
+) -> tuple[list[Settled], list[int]]:
+    """What is settled for the arguments of the operator, pooled vector and reduction in the compute type."""
+    shapes = tuple([tensor.shape for tensor in tensors])
+    description = tuple(layers), channel_layers, tuple(dilations), tuple(eps)
+    return settle(pooled.shape, reduced.shape, shapes, pooled.dtype, *description)
 
 
 def read(
@@ -102,9 +116,7 @@ def read(
     eps: Sequence[float],
 ) -> list[Branch]:
     """The layers from the arguments of the operator."""
-    shapes = tuple([tensor.shape for tensor in tensors])
-    description = tuple(layers), channel_layers, tuple(dilations), tuple(eps)
-    settled, sizes = settle(pooled.shape, reduced.shape, shapes, saved.dtype, *description)
+    settled, sizes = settled_for(pooled, reduced, tensors, layers, channel_layers, dilations, eps)
     parts = torch.split_with_sizes(saved, sizes)
     found = []
     for i, (has, smallest, dilation, places, outputs, rows) in enumerate(settled):
@@ -157,7 +169,7 @@ def branches(
     wide = compute_dtype(pooled)
     pooled = pooled.to(wide).contiguous()
     reduced = reduced.to(wide).contiguous(memory_format=torch.channels_last)
-    saved = pooled.new_empty(places_kept(pooled, reduced, tensors, layers, channel_layers)[1])
+    saved = pooled.new_empty(sum(settled_for(pooled, reduced, tensors, *description)[1]))
     every = read(pooled, reduced, saved, tensors, *description)
     measured = sum(branch.norm.mean.numel() for branch in every if branch.norm.has & BATCH)
     statistics = pooled.new_empty((2, measured), dtype=torch.float64)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from branch_problems import CASES, check, moved, plain, problem, run
-from drawing import DTYPES, FORMATS
+from drawing import DTYPES, FORMATS, with_gaps
 from torch import Tensor
 
 from bam_fused import BAM
@@ -61,7 +61,7 @@ def test_gradients_that_are_not_wanted_are_empty(poisoned, device, dtype):
 @pytest.mark.parametrize("training", [True, False])
 def test_tensors_in_any_strides(kernels, training):
     grads, (pooled, reduced, tensors, *layers) = problem(BAM.official(32).train(training), (2, 2, 4, 5), torch.float32)
-    with_gaps = [torch.stack([tensor, torch.full_like(tensor, float("nan"))], -1)[..., 0] for tensor in tensors]
+    spread = [with_gaps(tensor) for tensor in tensors]
     expected = kernels(grads, (pooled, reduced, tensors, *layers))
-    for ours, right in zip(kernels(grads, (pooled, reduced, with_gaps, *layers)), expected, strict=True):
+    for ours, right in zip(kernels(grads, (pooled, reduced, spread, *layers)), expected, strict=True):
         torch.testing.assert_close(ours, right, rtol=1e-5, atol=1e-5)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from accuracy import assert_no_worse_than_eager, noise_of_rounding, nudged
-from drawing import DTYPES, feature_map
+from drawing import DTYPES, feature_map, with_gaps
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map_only
 
@@ -55,14 +55,10 @@ def test_values(poisoned, device, name, format, dtype):
             check(name, device, arguments)
 
 
-def _with_gaps(tensor: Tensor) -> Tensor:
-    return torch.stack([tensor, torch.full_like(tensor, float("nan"))], -1)[..., 0]
-
-
 @pytest.mark.parametrize("name", ["squeeze", "dilated_conv", "bam"])
 def test_tensors_of_layers_in_any_strides(device, name):
     for x, *rest in SAMPLES[name](feature_map((2, 32, 5, 6)).to(device)):
         kernel = triton.kernel(name)
         expected = tree_leaves(kernel(x, *rest))
-        with_gaps = tree_leaves(kernel(x, *tree_map_only(Tensor, _with_gaps, rest)))
-        assert all(map(torch.equal, with_gaps, expected))
+        found = tree_leaves(kernel(x, *tree_map_only(Tensor, with_gaps, rest)))
+        assert all(map(torch.equal, found, expected))

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-import triton
-import triton.language as tl
 from drawing import feature_map, gradient
 from implementations import randomise
 from interpreter_accesses import checked_launches
@@ -14,6 +12,9 @@ from training_steps import path_taken
 from bam_fused import BAM
 from bam_fused.backends import triton as triton_backend
 from bam_fused.bench.operations import DESCRIPTIONS
+
+triton = pytest.importorskip("triton", reason="triton is not installed")
+tl = triton.language
 
 pytestmark = [
     pytest.mark.triton_interpret,
